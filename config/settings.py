@@ -1,0 +1,159 @@
+"""All settings, flat: each is read once from the environment, typed, and fails by its name at start."""
+
+from pathlib import Path
+
+from config import secrets
+from config.database import database
+from config.environment import flag, listed, number, text
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(text("DATA_DIR", str(BASE_DIR / ".data"))).resolve()
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------
+DATABASE_URL = text("DATABASE_URL")
+MIGRATION_DATABASE_URL = text("MIGRATION_DATABASE_URL", DATABASE_URL)
+EMBEDDED = not DATABASE_URL
+EMBEDDED_POSTGRES = number("EMBEDDED_POSTGRES", 18, low=16, high=18)
+DATABASES = {"default": database(DATABASE_URL, pool=flag("DATABASE_POOL", default=False))}
+REDIS_URL = text("REDIS_URL")
+
+# --- Secrets: made and kept in DATA_DIR for the embedded start, required otherwise --------------------------
+SECRET_KEY = secrets.secret_key(DATA_DIR, may_create=EMBEDDED)
+ENCRYPTION_KEYS = secrets.encryption_keys(DATA_DIR, may_create=EMBEDDED)
+
+# --- Where we listen --------------------------------------------------------------------------------------
+HOST = text("HOST", "127.0.0.1")
+PORT = number("PORT", 8000, low=1, high=65535)
+WEB_WORKERS = number("WEB_WORKERS", 1, low=1, high=64)
+ALLOWED_HOSTS = listed("ALLOWED_HOSTS") or ["*"]
+CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS")
+DEBUG = False
+
+# --- What the product promises, and its bounds ---------------------------------------------------------------
+RATE_LIMIT_DEFAULT = 5
+RATE_LIMIT_MAX = number("RATE_LIMIT_MAX", 1000, low=1, high=1_000_000)
+MAX_EVENT_BYTES = number("MAX_EVENT_BYTES", 1 << 20, low=1, high=64 << 20)
+DESTINATIONS_PER_ACCOUNT = number("DESTINATIONS_PER_ACCOUNT", 100, low=1, high=10_000)
+DESTINATION_ALLOW = listed("DESTINATION_ALLOW")
+DESTINATION_IPV6 = flag("DESTINATION_IPV6", default=False)
+RETRY_SCHEDULE = [5, 30, 120, 600, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]  # seconds; about 3 days
+RETRY_JITTER = 0.2
+DELIVERY_TIMEOUT = 15
+DELIVERY_TIMEOUT_MAX = 30
+
+# --- Delivering: deadline < lease < Q2 timeout < Q2 retry, checked at start (outbox.checks) ---------------------
+LEASE_SECONDS = number("LEASE_SECONDS", 60, low=1)
+LEASE_MARGIN_SECONDS = number("LEASE_MARGIN_SECONDS", 5)
+DRAIN_SLOTS = number("DRAIN_SLOTS", 2, low=1, high=32)
+DRAIN_SECONDS = number("DRAIN_SECONDS", 240, low=1)
+DRAIN_CONCURRENCY = number("DRAIN_CONCURRENCY", 128, low=1, high=4096)
+DRAIN_PER_DESTINATION = number("DRAIN_PER_DESTINATION", 32, low=1)
+DRAIN_BYTES = number("DRAIN_BYTES", 32 << 20, low=1 << 20)
+SHUTDOWN_GRACE_SECONDS = number("SHUTDOWN_GRACE_SECONDS", 40, low=1)
+CIRCUIT_FAILURES_IN_A_ROW = number("CIRCUIT_FAILURES_IN_A_ROW", 20, low=1)
+CIRCUIT_WINDOW_ATTEMPTS = number("CIRCUIT_WINDOW_ATTEMPTS", 50, low=1)
+CIRCUIT_WINDOW_FAILED_PERCENT = number("CIRCUIT_WINDOW_FAILED_PERCENT", 80, low=1, high=100)
+CIRCUIT_FIRST_PROBE_SECONDS = number("CIRCUIT_FIRST_PROBE_SECONDS", 5, low=1)
+CIRCUIT_LAST_PROBE_SECONDS = number("CIRCUIT_LAST_PROBE_SECONDS", 300, low=1)
+READY_PER_DESTINATION = number("READY_PER_DESTINATION", 1000, low=1)
+
+Q_CLUSTER = {
+    "name": "data-pusher",
+    "orm": "default",
+    "workers": DRAIN_SLOTS + 2,  # two stay free of drains: purges, imports
+    "poll": 0.2,
+    "bulk": 10,
+    "timeout": number("Q_TIMEOUT", 300, low=1),
+    "retry": number("Q_RETRY", 360, low=1),
+    "ack_failures": True,
+    "max_attempts": 3,
+    "save_limit": -1,
+    "catch_up": False,
+    "guard_cycle": 0.5,
+    "recycle": 500,
+    "max_rss": 300_000,
+    "label": "Tasks",
+}
+if REDIS_URL:
+    Q_CLUSTER["redis"] = REDIS_URL
+    del Q_CLUSTER["orm"]
+
+# --- Django ----------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "config.apps.ConfigConfig",
+    "eventstore",
+    "accounts",
+    "delivery",
+    "outbox",
+    "api",
+    "demo",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_q",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+CACHES = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        if REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    )
+}
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+EMAIL_BACKEND = text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+APPEND_SLASH = False
+
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Data Pusher",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": text("LOG_LEVEL", "INFO")},
+}
