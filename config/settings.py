@@ -14,7 +14,14 @@ DATABASE_URL = text("DATABASE_URL")
 MIGRATION_DATABASE_URL = text("MIGRATION_DATABASE_URL", DATABASE_URL)
 EMBEDDED = not DATABASE_URL
 EMBEDDED_POSTGRES = number("EMBEDDED_POSTGRES", 18, low=16, high=18)
-DATABASES = {"default": database(DATABASE_URL, pool=flag("DATABASE_POOL", default=False))}
+DATABASES = {
+    "default": database(
+        DATABASE_URL,
+        owner_url=MIGRATION_DATABASE_URL,
+        pool=flag("DATABASE_POOL", default=False),
+        data_dir=DATA_DIR,
+    )
+}
 REDIS_URL = text("REDIS_URL")
 
 # --- Secrets: made and kept in DATA_DIR for the embedded start, required otherwise --------------------------
@@ -29,19 +36,31 @@ ALLOWED_HOSTS = listed("ALLOWED_HOSTS") or ["*"]
 CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS")
 DEBUG = False
 
-# --- What the product promises, and its bounds ---------------------------------------------------------------
+# --- What the product promises, and its bounds ------------------------------------------------------------
 RATE_LIMIT_DEFAULT = 5
 RATE_LIMIT_MAX = number("RATE_LIMIT_MAX", 1000, low=1, high=1_000_000)
 MAX_EVENT_BYTES = number("MAX_EVENT_BYTES", 1 << 20, low=1, high=64 << 20)
 DESTINATIONS_PER_ACCOUNT = number("DESTINATIONS_PER_ACCOUNT", 100, low=1, high=10_000)
 DESTINATION_ALLOW = listed("DESTINATION_ALLOW")
 DESTINATION_IPV6 = flag("DESTINATION_IPV6", default=False)
-RETRY_SCHEDULE = [5, 30, 120, 600, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]  # seconds; about 3 days
+RETRY_SCHEDULE = [
+    5,
+    30,
+    120,
+    600,
+    1800,
+    7200,
+    18_000,
+    36_000,
+    50_400,
+    72_000,
+    86_400,
+]  # seconds: 3 days
 RETRY_JITTER = 0.2
 DELIVERY_TIMEOUT = 15
 DELIVERY_TIMEOUT_MAX = 30
 
-# --- Delivering: deadline < lease < Q2 timeout < Q2 retry, checked at start (outbox.checks) ---------------------
+# --- Delivering: deadline < lease < Q2 timeout < Q2 retry, checked at start (outbox.checks) ---------------
 LEASE_SECONDS = number("LEASE_SECONDS", 60, low=1)
 LEASE_MARGIN_SECONDS = number("LEASE_MARGIN_SECONDS", 5)
 DRAIN_SLOTS = number("DRAIN_SLOTS", 2, low=1, high=32)

@@ -1,1 +1,1 @@
-"""Django's PostgreSQL backend, plus: the embedded server starts on first use, and an unfit server is refused."""
+"""Django's PostgreSQL backend, plus: the embedded server starts on first use, an unfit server is refused."""
