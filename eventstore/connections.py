@@ -1,0 +1,55 @@
+"""How does the hot path reach PostgreSQL? By psycopg itself, at the address that Django knows, in autocommit.
+
+The address comes from Django's connection, so that the embedded server starts by itself here, too.
+Every connection carries limits, so that no stopped client and no lost network holds a lock for long.
+"""
+
+from typing import Any
+
+import psycopg
+from django.db import connection
+
+IDLE_IN_TRANSACTION_MS = 15_000
+LOCK_MS = 10_000
+KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+TCP_USER_TIMEOUT_MS = 20_000
+CONNECT_SECONDS = 10
+
+
+async def connect(
+    *, statement_timeout_ms: int = 0, name: str = "data-pusher"
+) -> psycopg.AsyncConnection[Any]:
+    """An asynchronous connection in autocommit; 0: a statement may take any time."""
+    parameters = _parameters(statement_timeout_ms, name)
+    return await psycopg.AsyncConnection.connect(autocommit=True, **parameters)
+
+
+def connect_sync(*, statement_timeout_ms: int = 0, name: str = "data-pusher") -> psycopg.Connection[Any]:
+    """The same for commands and tests."""
+    return psycopg.Connection.connect(autocommit=True, **_parameters(statement_timeout_ms, name))
+
+
+def _parameters(statement_timeout_ms: int, name: str) -> dict[str, Any]:
+    address = {
+        key: value
+        for key, value in connection.get_connection_params().items()
+        # Django's own cursor and adapters are for its ORM; ours prepare and bind on the server.
+        if key not in {"cursor_factory", "context", "prepare_threshold"}
+    }
+    limits = {
+        "timezone": "UTC",
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+        "lock_timeout": LOCK_MS,
+        "statement_timeout": statement_timeout_ms,
+        "synchronous_commit": "on",
+    }
+    given = address.pop("options", "")
+    options = " ".join([given, *(f"-c {key}={value}" for key, value in limits.items())]).strip()
+    return {
+        **KEEPALIVE,
+        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": name,
+        **address,
+        "options": options,
+    }
