@@ -1,8 +1,8 @@
 """How does the rooms' SQL code get into the database, and who may do what there?
 
-Data lives in the schema `public` and changes by migrations. Code (functions, views) lives in the schema `pusher`, which is
-dropped and made anew from `<room>/sql/*.sql` whenever a file changed: no migration repeats a function's body.
-A migration that changes a column which a view shows drops the schema `pusher` first.
+Data lives in the schema `public` and changes by migrations. Code (functions, views) lives in the schema
+`pusher`, which is dropped and made anew from `<room>/sql/*.sql` whenever a file changed: no migration repeats
+a function's body. A migration that changes a column which a view shows drops the schema `pusher` first.
 """
 
 import hashlib
@@ -25,8 +25,20 @@ _OUTSIDERS = """
       FROM pg_depend d
       JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
      WHERE p.pronamespace = to_regnamespace(%s) AND d.deptype = 'n'
-       AND d.classid IN ('pg_trigger'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_class'::regclass)
+       AND d.classid IN ('pg_trigger'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass,
+                         'pg_class'::regclass)
 """
+
+_RIGHTS = (
+    "GRANT USAGE ON SCHEMA public, {schema} TO {role}",
+    "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role}",
+    "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
+    # Tables and partitions that a command makes between two migrates.
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {role}",
+)
 
 
 class SchemaError(Exception):
@@ -62,26 +74,15 @@ def grant(connection: Connection, role: str) -> None:
     name = sql.Identifier(role)
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-        connection.execute(
-            sql.SQL("GRANT USAGE ON SCHEMA public, {} TO {}").format(sql.Identifier(SCHEMA), name)
-        )
         _grant_tables(connection, name)
-        for statement in (
-            "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
-            "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
-            "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role}",
-            "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
-            # Tables and partitions that a command makes between two migrates.
-            "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
-            "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {role}",
-        ):
+        for statement in _RIGHTS:
             connection.execute(sql.SQL(statement).format(schema=sql.Identifier(SCHEMA), role=name))
 
 
 def _grant_tables(connection: Connection, role: sql.Identifier) -> None:
     rows = connection.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')"
-        " AND pg_has_role(relowner, 'MEMBER') ORDER BY relname"
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        " AND relkind IN ('r', 'p', 'v', 'm') AND pg_has_role(relowner, 'MEMBER') ORDER BY relname"
     )
     for (table,) in rows.fetchall():
         rights = {**dict.fromkeys(APPEND_ONLY, "SELECT, INSERT"), **dict.fromkeys(READ_ONLY, "SELECT")}.get(

@@ -150,7 +150,7 @@ LANGUAGE_CODE = "en"
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = True
-EMAIL_BACKEND = text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+MAILERS = {"default": {"BACKEND": text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")}}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 APPEND_SLASH = False
 

@@ -1,7 +1,5 @@
 """How does Django reach PostgreSQL? (The module's name and class are what Django asks of a backend.)"""
 
-from typing import Any
-
 from django.db.backends.postgresql import base
 
 

@@ -1,0 +1,25 @@
+"""The settings of the tests: ours, with an embedded server of their own when no `DATABASE_URL` is given."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+
+def _remove(folder: str, maker: int) -> None:
+    if os.getpid() == maker:  # a forked child runs this as well
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if not os.environ.get("DATABASE_URL") and not os.environ.get("TESTS_DATA_DIR"):
+    # Workers of pytest-xdist are children: they inherit the folder, and with it the server.
+    folder = tempfile.mkdtemp(prefix="data-pusher-tests-")
+    os.environ["TESTS_DATA_DIR"] = folder
+    atexit.register(_remove, folder, os.getpid())
+if not os.environ.get("DATABASE_URL"):
+    os.environ["DATA_DIR"] = os.environ["TESTS_DATA_DIR"]
+os.environ.pop("DATABASE_POOL", None)
+os.environ.setdefault("SECRET_KEY", "only for tests")
+os.environ.setdefault("ENCRYPTION_KEYS", "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+
+from config.settings import *  # noqa: E402, F403 - the environment comes first
