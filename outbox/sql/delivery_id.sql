@@ -1,0 +1,8 @@
+-- The id of the delivery of one event to one destination: always the same, and sorted by the event's time.
+CREATE FUNCTION pusher.delivery_id(p_event uuid, p_destination uuid) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN encode(
+    substring(uuid_send(p_event) FOR 6)
+    || set_byte(set_byte(hashed.bytes, 0, get_byte(hashed.bytes, 0) & 15 | 128), 2, get_byte(hashed.bytes, 2) & 63 | 128),
+    'hex')::uuid
+FROM (SELECT substring(sha256(uuid_send(p_event) || uuid_send(p_destination)) FOR 10) AS bytes) AS hashed;

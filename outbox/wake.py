@@ -1,0 +1,57 @@
+"""How do workers hear of new work at once? By NOTIFY, after the commit, at most one in 5 ms from each process.
+
+NOTIFY inside the accepting transaction would take a lock that serialises all commits; a lost one costs nothing but
+the second until the next poll.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import psycopg
+
+from eventstore import connections
+
+CHANNEL = "outbox"
+PAUSE_SECONDS = 0.005
+
+
+class Waker:
+    """A connection of its own, so that a notification never waits behind a batch."""
+
+    def __init__(self) -> None:
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Something may be due. Cheap: sets a flag."""
+        self._wanted.set()
+
+    async def _run(self) -> None:
+        connection: psycopg.AsyncConnection[Any] | None = None
+        try:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                try:
+                    if connection is None or connection.closed:
+                        connection = await connections.connect(statement_timeout_ms=1000, name="waker")
+                    await connection.execute(f"NOTIFY {CHANNEL}")
+                except (psycopg.Error, OSError):  # the poll finds it
+                    if connection is not None:
+                        with contextlib.suppress(psycopg.Error, OSError):
+                            await connection.close()
+                        connection = None
+                    await asyncio.sleep(0.5)
+                await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            if connection is not None:
+                await connection.close()

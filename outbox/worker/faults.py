@@ -1,0 +1,70 @@
+"""What goes into the log when something fails again and again? Each kind once a minute, with a count."""
+
+import asyncio
+import logging
+import random
+
+import psycopg
+
+from outbox.worker import clock
+
+logger = logging.getLogger("outbox.worker")
+
+EVERY_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.1
+
+
+class Faults:
+    """Counts failures by kind; the first of a minute is logged, at once."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}
+        self._silent: dict[str, int] = {}
+
+    def note(self, what: str, error: BaseException) -> None:
+        kind = f"{what}: {_brief(error)}"
+        now = clock.now()
+        if now - self._logged.get(kind, -EVERY_SECONDS) < EVERY_SECONDS:
+            self._silent[kind] = self._silent.get(kind, 0) + 1
+            return
+        self._forget_old(now)
+        self._logged[kind] = now
+        again = self._silent.pop(kind, 0)
+        expected = isinstance(error, psycopg.Error | OSError)
+        logger.warning(
+            "%s failed%s: %s",
+            what,
+            f" ({again} times more in the last minutes)" if again else "",
+            _brief(error),
+            # What nobody foresaw needs its place in the code.
+            exc_info=None if expected else error,
+        )
+
+    def _forget_old(self, now: float) -> None:
+        for kind in [kind for kind, at in self._logged.items() if now - at > 10 * EVERY_SECONDS]:
+            del self._logged[kind]
+            self._silent.pop(kind, None)
+
+
+class Pause:
+    """Growing pauses with full jitter, so that many workers do not come back to a database at once."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def reset(self) -> None:
+        self._failures = 0
+
+    async def wait(self) -> None:
+        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
+        self._failures += 1
+        await asyncio.sleep(random.uniform(0.2, 1.0) * longest)  # noqa: S311 - spreading, not secrecy
+
+
+def _brief(error: BaseException) -> str:
+    """The kind of error, and of the server's words the first line only: details may quote rows."""
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return f"{type(error).__name__} {error.sqlstate}: {error.diag.message_primary}"[:300]
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:300]
