@@ -1,4 +1,4 @@
-"""How does the program record a fact about its own change? In the transaction of the change, or not at all."""
+"""How does the program record a fact about its own change? In that change's transaction, or not at all."""
 
 from collections.abc import Sequence
 

@@ -30,10 +30,12 @@ CREATE TABLE delivery_log_v1 PARTITION OF delivery_log FOR VALUES IN (1);
 
 -- Accounts that were deleted: their rows are hidden at once and go in slices.
 CREATE TABLE delivery_log_erased (
-    version    int  NOT NULL,
-    account_id uuid NOT NULL,
+    version    int     NOT NULL,
+    account_id uuid    NOT NULL,
+    swept      boolean NOT NULL DEFAULT false,
     PRIMARY KEY (version, account_id)
 );
+CREATE INDEX delivery_log_unswept ON delivery_log_erased (account_id) WHERE NOT swept;
 
 INSERT INTO projection (name, active) VALUES ('delivery_log', 1);
 INSERT INTO projection_checkpoint (name, version) VALUES ('delivery_log', 1);

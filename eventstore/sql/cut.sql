@@ -1,0 +1,34 @@
+-- p_now, or an earlier end of it such that about p_most events lie between p_before and it.
+-- Everything below the cut is as in p_now, nothing from it on has happened: so the next block goes on from there.
+-- The late ones (in progress at p_before) all stay in; a single transaction is never cut in two.
+CREATE FUNCTION pusher.cut(p_scope smallint, p_epoch int, p_before pg_snapshot, p_now pg_snapshot, p_most int)
+RETURNS pg_snapshot LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_late int;
+    v_cut xid8;
+BEGIN
+    SELECT count(*) INTO v_late FROM event e
+     WHERE e.scope = p_scope AND e.epoch = p_epoch
+       AND e.xid = ANY (ARRAY(SELECT pg_snapshot_xip(p_before)))
+       AND pg_visible_in_snapshot(e.xid, p_now);
+    -- The transaction of the first event that is too many.
+    SELECT e.xid INTO v_cut FROM event e
+     WHERE e.scope = p_scope AND e.epoch = p_epoch
+       AND e.xid >= pg_snapshot_xmax(p_before) AND e.xid < pg_snapshot_xmax(p_now)
+       AND pg_visible_in_snapshot(e.xid, p_now)
+     ORDER BY e.scope, e.epoch, e.xid, e.seq
+    OFFSET greatest(p_most - v_late, 0) LIMIT 1;
+    IF v_cut IS NULL THEN
+        RETURN p_now;
+    END IF;
+    IF v_late = 0 AND NOT EXISTS (
+        SELECT FROM event e
+         WHERE e.scope = p_scope AND e.epoch = p_epoch
+           AND e.xid >= pg_snapshot_xmax(p_before) AND e.xid < v_cut
+           AND pg_visible_in_snapshot(e.xid, p_now)
+    ) THEN
+        v_cut := (v_cut::text::bigint + 1)::text::xid8;
+    END IF;
+    RETURN pusher.truncated(p_now, v_cut);
+END
+$$;
