@@ -15,10 +15,13 @@ import orjson
 
 from delivery import signature
 
+METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE"))
 LONGEST_URL = 64_000
 USER_AGENT = "DataPusher/1"
 
 Headers = tuple[tuple[str, str], ...]
+
+_EVENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class Invalid(Exception):  # noqa: N818  # the contract between the rooms
@@ -62,6 +65,10 @@ class Composed:
 
 def compose(message: Message, target: Target, *, now: int) -> Composed:
     """The request for this attempt, signed at `now` (Unix seconds). Raises Invalid."""
+    if target.method not in METHODS:
+        raise Invalid("The method is not GET, POST, PUT, PATCH or DELETE.")
+    if not _EVENT_ID.fullmatch(message.event_id):
+        raise Invalid("The event's id is not 1 to 128 visible ASCII characters.")
     body: bytes | None
     if target.method == "GET":
         url, body = _with_members(target.url, message.body), None

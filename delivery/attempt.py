@@ -1,0 +1,95 @@
+"""The front door: make one attempt at one delivery, and say what became of it."""
+
+import asyncio
+import dataclasses
+import ssl
+import time
+from typing import Self
+
+import yarl
+
+from delivery import message as messages
+from delivery import outcome as outcomes
+from delivery import transport
+from delivery.outcome import AttemptError, Outcome, Reason
+from guard import addresses, headers, urls
+
+
+class Sender:
+    """Makes attempts, at most `connections` at once; further ones wait, and their deadline starts after that.
+
+    `tls` and `lookup` replace the trusted certificates and the system's resolver.
+    """
+
+    def __init__(
+        self,
+        policy: addresses.Policy,
+        *,
+        connections: int,
+        tls: ssl.SSLContext | None = None,
+        lookup: transport.Lookup | None = None,
+    ) -> None:
+        self._policy = policy
+        self._transport = transport.Transport(policy, connections=connections, tls=tls, lookup=lookup)
+        self._free = asyncio.Semaphore(connections)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._transport.__aexit__(*error)
+
+    async def send(self, message: messages.Message, target: messages.Target, *, now: float) -> Outcome:
+        """Send it once. `now`: Unix seconds by the database's clock. Raises nothing but CancelledError."""
+        async with self._free:
+            started = time.perf_counter_ns()
+            trip = transport.Exchange(url=_NOWHERE)
+            try:
+                composed = self._prepare(message, target, now=int(now))
+                trip.url = yarl.URL(composed.url, encoded=True)
+                async with asyncio.timeout(target.timeout_seconds):
+                    answer = await self._transport.exchange(composed, trip)
+            except AttemptError as error:
+                reason, detail, retry_after = error.reason, error.detail, None
+            except TimeoutError:
+                reason, detail, retry_after = Reason.TIMEOUT, _late(target, trip), None
+            else:
+                reason, detail = outcomes.of_status(answer.status), outcomes.describe(answer.status)
+                retry_after = _retry_after(answer, now)
+            return Outcome(
+                reason=reason,
+                status=trip.status,
+                duration_us=(time.perf_counter_ns() - started) // 1000,
+                address=trip.address,
+                retry_after_seconds=retry_after,
+                detail=outcomes.clean(detail),
+            )
+
+    def _prepare(self, message: messages.Message, target: messages.Target, *, now: int) -> messages.Composed:
+        """Everything that was checked when the destination was saved is checked again."""
+        try:
+            url = urls.check(target.url, self._policy)
+            headers.check(dict(target.headers))
+            return messages.compose(message, dataclasses.replace(target, url=str(url)), now=now)
+        except urls.AddressRefused as error:
+            raise AttemptError(Reason.BLOCKED, error.reason) from error
+        except (urls.Refused, messages.Invalid) as error:
+            raise AttemptError(Reason.INVALID_REQUEST, error.reason) from error
+        except headers.Refused as error:
+            raise AttemptError(Reason.INVALID_REQUEST, f"headers: {error}") from error
+
+
+def _retry_after(answer: transport.Answer, now: float) -> float | None:
+    return outcomes.retry_after(answer.retry_after, now=now) if answer.status in (429, 503) else None
+
+
+def _late(target: messages.Target, trip: transport.Exchange) -> str:
+    if trip.protocol is None:
+        missing = "connection"
+    else:
+        missing = "answer" if trip.status is None else "end of the answer"
+    return f"no {missing} within {target.timeout_seconds:g} s"
+
+
+_NOWHERE = yarl.URL()
