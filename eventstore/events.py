@@ -44,7 +44,7 @@ class NewEvent:
 class RecordedEvent:
     """An event as the store has it; `position` is its place in the sealed history."""
 
-    position: int
+    position: int | None
     type: str
     account_id: UUID
     stream_id: UUID
