@@ -13,7 +13,8 @@ CREATE FUNCTION pusher.accept(
 RETURNS TABLE (outcome text, event_id uuid, received_at timestamptz, deliveries int,
                rate_limit int, remaining int, retry_after_ms int)
 LANGUAGE plpgsql VOLATILE
--- Batches are small and tables grow: an index is always right, whatever the statistics said when it was planned.
+-- Batches are small and tables grow: look up by index, whatever the statistics said when the plan was made. A join
+-- to a table could still be planned the other way round, from a table that was small then: hence LATERAL ... LIMIT 1.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column
@@ -24,14 +25,16 @@ DECLARE
     v_locked uuid[];
     v_accounts uuid[];  v_limits int[];  v_outcomes text[];  v_leads bigint[];
     v_events uuid[];    v_received timestamptz[];  v_deliveries int[];
-    v_gates uuid[];     v_granted int[];  v_remaining int[];  v_retry_after int[];
-    v_new int[];     v_datas jsonb[];
+    v_sizes int[];      v_gates jsonb := '{}';  v_fanned int[];
+    v_gate record;      v_admission record;
+    v_new_accounts uuid[];  v_new_events uuid[];  v_new_digests bytea[];  v_new_datas jsonb[];
 BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
 
     SELECT array_agg(DISTINCT t.account_id) INTO v_wanted
       FROM unnest(p_key_ids, p_token_digests) AS k(key_id, digest)
-      JOIN pusher.intake_token t ON t.key_id = k.key_id AND t.digest = k.digest;
+     CROSS JOIN LATERAL (SELECT t.account_id FROM pusher.intake_token t
+                          WHERE t.key_id = k.key_id AND t.digest = k.digest LIMIT 1) AS t;
     INSERT INTO gate (account_id)
     SELECT a FROM unnest(v_wanted) AS a WHERE NOT EXISTS (SELECT FROM gate g WHERE g.account_id = a)
      ORDER BY a ON CONFLICT DO NOTHING;
@@ -41,10 +44,10 @@ BEGIN
 
     -- Read again under the lock: the account may have gone, the token expired, the id been taken while we waited.
     SELECT array_agg(x.account_id), array_agg(x.rate_limit), array_agg(x.outcome), array_agg(x.lead),
-           array_agg(x.event_id), array_agg(x.recorded_at), array_agg(x.deliveries)
-      INTO v_accounts, v_limits, v_outcomes, v_leads, v_events, v_received, v_deliveries
+           array_agg(x.event_id), array_agg(x.recorded_at), array_agg(x.deliveries), array_agg(x.size)
+      INTO v_accounts, v_limits, v_outcomes, v_leads, v_events, v_received, v_deliveries, v_sizes
       FROM (
-        SELECT t.account_id, t.rate_limit,
+        SELECT t.account_id, t.rate_limit, octet_length(i.body) AS size,
                CASE WHEN t.account_id IS NULL OR g.deleted_at IS NOT NULL THEN 'unauthenticated'
                     WHEN t.account_id <> ALL (v_locked) THEN 'busy'
                     WHEN k.event_id IS NULL THEN 'new'
@@ -54,95 +57,100 @@ BEGIN
                k.event_id, e.recorded_at, jsonb_array_length(e.data -> 'deliveries') AS deliveries
           FROM unnest(p_key_ids, p_token_digests, p_client_ids, p_bodies)
                WITH ORDINALITY AS i(key_id, digest, client_id, body, n)
-          LEFT JOIN pusher.intake_token t ON t.key_id = i.key_id AND t.digest = i.digest
-          LEFT JOIN gate g ON g.account_id = t.account_id
-          LEFT JOIN event_key k ON k.account_id = t.account_id AND k.client_id = i.client_id
-          LEFT JOIN payload p ON p.account_id = k.account_id AND p.event_id = k.event_id
-          LEFT JOIN event e ON e.account_id = k.account_id AND e.stream_id = k.event_id AND e.version = 1
+          LEFT JOIN LATERAL (SELECT * FROM pusher.intake_token t
+                              WHERE t.key_id = i.key_id AND t.digest = i.digest LIMIT 1) AS t ON true
+          LEFT JOIN LATERAL (SELECT * FROM gate g WHERE g.account_id = t.account_id LIMIT 1) AS g ON true
+          LEFT JOIN LATERAL (SELECT * FROM event_key k
+                              WHERE k.account_id = t.account_id AND k.client_id = i.client_id LIMIT 1) AS k ON true
+          LEFT JOIN LATERAL (SELECT * FROM payload p
+                              WHERE p.account_id = t.account_id AND p.event_id = k.event_id LIMIT 1) AS p ON true
+          LEFT JOIN LATERAL (SELECT * FROM event e WHERE e.account_id = t.account_id
+                                AND e.stream_id = k.event_id AND e.version = 1 LIMIT 1) AS e ON true
          ORDER BY i.n) AS x;
 
     -- The limit: one reading of the clock, one write per gate. Known ids spend nothing.
     v_now := clock_timestamp();
-    WITH wanted AS (
-        SELECT i.account_id, min(i.rate_limit) AS rate_limit, count(*)::int AS many
+    FOR v_gate IN
+        SELECT i.account_id, min(i.rate_limit) AS rate_limit, count(*)::int AS wanted
           FROM unnest(v_accounts, v_limits, v_outcomes, v_leads)
                WITH ORDINALITY AS i(account_id, rate_limit, outcome, lead, n)
          WHERE i.outcome = 'new' AND i.lead = i.n
          GROUP BY i.account_id
-    ), admitted AS (
-        UPDATE gate SET ran_at = a.ran_at, admitted = a.admitted
-          FROM (SELECT w.account_id, granting.*
-                  FROM wanted w JOIN gate g USING (account_id)
-                 CROSS JOIN LATERAL pusher.admit(g.ran_at, g.admitted, w.rate_limit, w.many, v_now) AS granting) AS a
-         WHERE gate.account_id = a.account_id
-        RETURNING a.account_id, a.granted, a.remaining, a.retry_after_ms
-    )
-    SELECT array_agg(a.account_id), array_agg(a.granted), array_agg(a.remaining), array_agg(a.retry_after_ms)
-      INTO v_gates, v_granted, v_remaining, v_retry_after
-      FROM admitted a;
+    LOOP
+        SELECT a.* INTO v_admission FROM gate g
+         CROSS JOIN LATERAL pusher.admit(g.ran_at, g.admitted, v_gate.rate_limit, v_gate.wanted, v_now) AS a
+         WHERE g.account_id = v_gate.account_id;
+        UPDATE gate SET ran_at = v_admission.ran_at, admitted = v_admission.admitted
+         WHERE account_id = v_gate.account_id AND v_admission.granted > 0;
+        v_gates := v_gates || jsonb_build_object(v_gate.account_id, to_jsonb(v_admission));
+    END LOOP;
 
     -- An item that repeats another's id within the batch shares its fate: a duplicate of what was just accepted.
     SELECT array_agg(CASE WHEN i.outcome <> 'new' THEN i.outcome
-                          WHEN i.rank > g.granted THEN 'limited'
+                          WHEN i.rank > (v_gates -> i.account_id::text -> 'granted')::int THEN 'limited'
                           WHEN i.lead = i.n THEN 'accepted'
                           WHEN p_bodies[i.n] = p_bodies[i.lead] THEN 'duplicate'
                           ELSE 'conflict' END ORDER BY i.n)
       INTO v_outcomes
       FROM (SELECT u.*, dense_rank() OVER (PARTITION BY u.account_id, u.outcome = 'new' ORDER BY u.lead) AS rank
               FROM unnest(v_accounts, v_outcomes, v_leads)
-                   WITH ORDINALITY AS u(account_id, outcome, lead, n)) AS i
-      LEFT JOIN unnest(v_gates, v_granted) AS g(account_id, granted) ON g.account_id = i.account_id;
+                   WITH ORDINALITY AS u(account_id, outcome, lead, n)) AS i;
 
-    v_new := array_positions(v_outcomes, 'accepted');
+    -- (From here on, no subscripts into arrays of text or bytes: each would walk the array from its start.)
     INSERT INTO event_key (account_id, client_id, event_id)
-    SELECT v_accounts[n], p_client_ids[n], p_event_ids[n] FROM unnest(v_new) AS n;
+    SELECT i.account_id, i.client_id, i.event_id
+      FROM unnest(v_accounts, p_client_ids, p_event_ids, v_outcomes) AS i(account_id, client_id, event_id, outcome)
+     WHERE i.outcome = 'accepted';
     INSERT INTO payload (account_id, event_id, body, salt)
-    SELECT v_accounts[n], p_event_ids[n], p_bodies[n], p_salts[n] FROM unnest(v_new) AS n;
+    SELECT i.account_id, i.event_id, i.body, i.salt
+      FROM unnest(v_accounts, p_event_ids, p_bodies, p_salts, v_outcomes) AS i(account_id, event_id, body, salt, outcome)
+     WHERE i.outcome = 'accepted';
 
-    WITH fan AS (
-        SELECT i.n, v_accounts[i.n] AS account_id, p_event_ids[i.n] AS event_id, d.destination_id,
-               pusher.delivery_id(p_event_ids[i.n], d.destination_id) AS delivery_id,
-               octet_length(p_bodies[i.n]) AS size,
-               d.paused OR coalesce(l.resting OR l.crowded, false) AS held
-          FROM unnest(v_new) AS i(n)
-          JOIN pusher.intake_destination d ON d.account_id = v_accounts[i.n]
-          LEFT JOIN lane l ON l.destination_id = d.destination_id
+    -- The fan-out is read once: the event names exactly the deliveries that get a row.
+    WITH fan AS MATERIALIZED (
+        SELECT i.*, d.destinations, d.deliveries, d.held
+          FROM unnest(v_accounts, p_client_ids, p_event_ids, p_digests, v_sizes, v_outcomes)
+               WITH ORDINALITY AS i(account_id, client_id, event_id, digest, size, outcome, n)
+          LEFT JOIN LATERAL (
+               SELECT array_agg(d.destination_id) AS destinations,
+                      array_agg(pusher.delivery_id(i.event_id, d.destination_id)) AS deliveries,
+                      array_agg(d.paused OR coalesce(l.resting OR l.crowded, false)) AS held
+                 FROM pusher.intake_destination d
+                 LEFT JOIN LATERAL (SELECT * FROM lane l WHERE l.destination_id = d.destination_id LIMIT 1) AS l ON true
+                WHERE d.account_id = i.account_id) AS d ON i.outcome = 'accepted'
     ), put AS (
         INSERT INTO outbox (account_id, delivery_id, event_id, destination_id, epoch, size, due_at, held)
-        SELECT f.account_id, f.delivery_id, f.event_id, f.destination_id, v_epoch, f.size, v_now, f.held
-          FROM fan f ORDER BY f.n
+        SELECT f.account_id, o.delivery_id, f.event_id, o.destination_id, v_epoch, f.size, v_now, o.held
+          FROM fan f CROSS JOIN unnest(f.deliveries, f.destinations, f.held) AS o(delivery_id, destination_id, held)
     )
-    SELECT array_agg(jsonb_build_object(
-               'event_id', p_client_ids[i.n], 'size', octet_length(p_bodies[i.n]),
-               'deliveries', coalesce(f.deliveries, '[]')) ORDER BY i.n)
-      INTO v_datas
-      FROM unnest(v_new) AS i(n)
-      LEFT JOIN (SELECT n, jsonb_agg(jsonb_build_array(delivery_id, destination_id) ORDER BY delivery_id) AS deliveries
-                   FROM fan GROUP BY n) AS f ON f.n = i.n;
+    SELECT array_agg(CASE f.outcome WHEN 'accepted' THEN coalesce(cardinality(f.destinations), 0) END ORDER BY f.n),
+           array_agg(f.account_id ORDER BY f.n) FILTER (WHERE f.outcome = 'accepted'),
+           array_agg(f.event_id ORDER BY f.n) FILTER (WHERE f.outcome = 'accepted'),
+           array_agg(f.digest ORDER BY f.n) FILTER (WHERE f.outcome = 'accepted'),
+           array_agg(jsonb_build_object(
+               'event_id', f.client_id, 'size', f.size,
+               'deliveries', (SELECT coalesce(jsonb_agg(jsonb_build_array(u.delivery, u.destination)), '[]')
+                                FROM unnest(f.deliveries, f.destinations) AS u(delivery, destination)))
+               ORDER BY f.n) FILTER (WHERE f.outcome = 'accepted')
+      INTO v_fanned, v_new_accounts, v_new_events, v_new_digests, v_new_datas
+      FROM fan f;
 
-    IF v_datas IS NOT NULL THEN
+    IF v_new_events IS NOT NULL THEN
         PERFORM pusher.append(
-            p_scope,
-            ARRAY(SELECT v_accounts[n] FROM unnest(v_new) WITH ORDINALITY AS i(n, o) ORDER BY o),
-            ARRAY(SELECT p_event_ids[n] FROM unnest(v_new) WITH ORDINALITY AS i(n, o) ORDER BY o),
-            array_fill(1, ARRAY[cardinality(v_new)]),
-            array_fill('event.received'::text, ARRAY[cardinality(v_new)]),
-            v_datas,
-            ARRAY(SELECT p_digests[n] FROM unnest(v_new) WITH ORDINALITY AS i(n, o) ORDER BY o),
-            v_now);
+            p_scope, v_new_accounts, v_new_events, array_fill(1, ARRAY[cardinality(v_new_events)]),
+            array_fill('event.received'::text, ARRAY[cardinality(v_new_events)]), v_new_datas, v_new_digests, v_now);
     END IF;
 
     RETURN QUERY
     SELECT i.outcome,
-           CASE WHEN own.o IS NULL THEN i.event_id ELSE p_event_ids[i.lead] END,
-           CASE WHEN own.o IS NULL THEN i.received_at ELSE v_now END,
-           CASE WHEN own.o IS NULL THEN i.deliveries ELSE jsonb_array_length(v_datas[own.o] -> 'deliveries') END,
-           i.rate_limit, g.remaining, g.retry_after_ms
+           CASE WHEN v_fanned[i.lead] IS NULL THEN i.event_id ELSE p_event_ids[i.lead] END,
+           CASE WHEN v_fanned[i.lead] IS NULL THEN i.received_at ELSE v_now END,
+           coalesce(v_fanned[i.lead], i.deliveries),
+           i.rate_limit,
+           (v_gates -> i.account_id::text -> 'remaining')::int,
+           (v_gates -> i.account_id::text -> 'retry_after_ms')::int
       FROM unnest(v_accounts, v_limits, v_outcomes, v_leads, v_events, v_received, v_deliveries)
            WITH ORDINALITY AS i(account_id, rate_limit, outcome, lead, event_id, received_at, deliveries, n)
-      LEFT JOIN unnest(v_new) WITH ORDINALITY AS own(n, o) ON own.n = i.lead
-      LEFT JOIN unnest(v_gates, v_remaining, v_retry_after) AS g(account_id, remaining, retry_after_ms)
-             ON g.account_id = i.account_id
      ORDER BY i.n;
 END
 $$;

@@ -10,7 +10,8 @@ RETURNS TABLE (account_id uuid, delivery_id uuid, event_id uuid, destination_id 
                attempt int, base int, fence bigint, lapses smallint, refusals smallint, body bytea,
                claimed_at timestamptz, oldest_due timestamptz)
 LANGUAGE plpgsql VOLATILE
--- The plan must be the same with 10 rows and with 1,000,000: the index, in its order.
+-- The plan must be the same with 10 rows and with 1,000,000: the index, in its order; and then row by row by the
+-- primary key, since a join could have been planned from the outbox's side while that was small.
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
@@ -37,13 +38,12 @@ BEGIN
     v_held := ARRAY(
         SELECT i.delivery_id
           FROM unnest(v_deliveries, v_destinations) AS i(delivery_id, destination_id)
-          JOIN lane l ON l.destination_id = i.destination_id
+         CROSS JOIN LATERAL (SELECT * FROM lane l WHERE l.destination_id = i.destination_id LIMIT 1) AS l
          WHERE l.resting AND l.probe IS DISTINCT FROM i.delivery_id);
-    IF v_held <> '{}' THEN
+    FOR i IN 1 .. CASE WHEN v_held = '{}' THEN 0 ELSE cardinality(v_accounts) END LOOP
         UPDATE outbox o SET held = true
-          FROM unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
-         WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id AND i.delivery_id = ANY (v_held);
-    END IF;
+         WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i] AND v_deliveries[i] = ANY (v_held);
+    END LOOP;
 
     -- What has killed two workers is claimed alone, so that it takes no other with it. The rest up to the budget.
     SELECT array_agg(t.account_id), array_agg(t.delivery_id), array_agg(t.lapsed)
@@ -63,18 +63,19 @@ BEGIN
     END IF;
 
     v_fence := nextval('outbox_fence');
+    FOR i IN 1 .. cardinality(v_accounts) LOOP
+        UPDATE outbox o SET attempt = o.attempt + 1, fence = v_fence, due_at = v_now + p_lease
+         WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i];
+    END LOOP;
     RETURN QUERY
-    WITH claimed AS (
-        UPDATE outbox o
-           SET attempt = o.attempt + 1, fence = v_fence, due_at = v_now + p_lease
-          FROM unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
-         WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id
-        RETURNING o.*
-    )
-    SELECT c.account_id, c.delivery_id, c.event_id, c.destination_id, e.data ->> 'event_id',
-           c.attempt, c.base, c.fence, c.lapses, c.refusals, p.body, v_now, v_due[1]
-      FROM claimed c
-      JOIN event e ON e.account_id = c.account_id AND e.stream_id = c.event_id AND e.version = 1
-      JOIN payload p ON p.account_id = c.account_id AND p.event_id = c.event_id;
+    SELECT o.account_id, o.delivery_id, o.event_id, o.destination_id, e.client_id,
+           o.attempt, o.base, o.fence, o.lapses, o.refusals, p.body, v_now, v_due[1]
+      FROM unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
+     CROSS JOIN LATERAL (SELECT * FROM outbox o
+                          WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id LIMIT 1) AS o
+     CROSS JOIN LATERAL (SELECT e.data ->> 'event_id' AS client_id FROM event e
+                          WHERE e.account_id = i.account_id AND e.stream_id = o.event_id AND e.version = 1 LIMIT 1) AS e
+     CROSS JOIN LATERAL (SELECT p.body FROM payload p
+                          WHERE p.account_id = i.account_id AND p.event_id = o.event_id LIMIT 1) AS p;
 END
 $$;

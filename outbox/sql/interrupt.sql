@@ -6,27 +6,29 @@ LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
-    v_accounts uuid[];  v_deliveries uuid[];  v_versions int[];  v_datas jsonb[];
+    v_row outbox;
+    v_accounts uuid[] := '{}';  v_deliveries uuid[] := '{}';  v_versions int[] := '{}';  v_datas jsonb[] := '{}';
 BEGIN
-    WITH lapsed AS (
+    FOR i IN 1 .. cardinality(p_accounts) LOOP
         UPDATE outbox o
            SET attempt = o.attempt + CASE WHEN o.fence = 0 THEN 1 ELSE 0 END, version = o.version + 1,
                lapses = o.lapses + CASE WHEN o.epoch < p_epoch THEN 0 ELSE 1 END, fence = 0, epoch = p_epoch
-          FROM unnest(p_accounts, p_deliveries) AS i(account_id, delivery_id)
-         WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id
+         WHERE o.account_id = p_accounts[i] AND o.delivery_id = p_deliveries[i]
            AND (o.fence <> 0 OR o.epoch < p_epoch)
-        RETURNING o.*
-    )
-    SELECT array_agg(l.account_id), array_agg(l.delivery_id), array_agg(l.version),
-           array_agg(jsonb_build_object('attempt', l.attempt, 'event', l.event_id, 'destination', l.destination_id,
-                                        'reason', 'interrupted'))
-      INTO v_accounts, v_deliveries, v_versions, v_datas
-      FROM lapsed l;
-    IF v_accounts IS NULL THEN
-        RETURN 0;
+        RETURNING o.* INTO v_row;
+        CONTINUE WHEN NOT FOUND;
+        v_accounts := v_accounts || v_row.account_id;
+        v_deliveries := v_deliveries || v_row.delivery_id;
+        v_versions := v_versions || v_row.version;
+        v_datas := v_datas || jsonb_build_object(
+            'attempt', v_row.attempt, 'event', v_row.event_id, 'destination', v_row.destination_id,
+            'reason', 'interrupted');
+    END LOOP;
+    IF v_accounts <> '{}' THEN
+        PERFORM pusher.append(p_scope, v_accounts, v_deliveries, v_versions,
+                              array_fill('delivery.interrupted'::text, ARRAY[cardinality(v_accounts)]), v_datas,
+                              NULL, NULL);
     END IF;
-    PERFORM pusher.append(p_scope, v_accounts, v_deliveries, v_versions,
-                          array_fill('delivery.interrupted'::text, ARRAY[cardinality(v_accounts)]), v_datas, NULL, NULL);
     RETURN cardinality(v_accounts);
 END
 $$;

@@ -5,60 +5,60 @@
 CREATE FUNCTION pusher.note(p_destinations uuid[], p_deliveries uuid[], p_went boolean[], p_circuit int[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off
 AS $$
-#variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_of record;
+    v_lane lane;
 BEGIN
-    INSERT INTO lane (destination_id)
-    SELECT DISTINCT a.destination_id FROM unnest(p_destinations, p_went) AS a(destination_id, went)
-     WHERE NOT a.went AND NOT EXISTS (SELECT FROM lane l WHERE l.destination_id = a.destination_id)
-     ORDER BY 1 ON CONFLICT DO NOTHING;
-    PERFORM FROM lane WHERE destination_id = ANY (p_destinations) ORDER BY destination_id FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-
-    WITH went AS (
+    FOR v_of IN
         SELECT a.destination_id, count(*) FILTER (WHERE a.went) AS ok, count(*) FILTER (WHERE NOT a.went) AS failed,
                array_agg(a.delivery_id) FILTER (WHERE NOT a.went) AS failures
           FROM unnest(p_destinations, p_deliveries, p_went) AS a(destination_id, delivery_id, went)
          WHERE a.went IS NOT NULL
-         GROUP BY a.destination_id
-    ), counted AS (
-        SELECT w.*, l.resting,
-               l.resting AND l.probe = ANY (w.failures) AND w.ok = 0 AS probe_failed,
-               -- A success anywhere in the batch ends the row of failures.
-               CASE WHEN w.ok > 0 THEN 0 ELSE l.failures + w.failed END AS failures_in_a_row,
-               fresh.began, fresh.attempts + w.ok + w.failed AS attempts, fresh.failed + w.failed AS window_failed
-          FROM went w JOIN lane l USING (destination_id)
-         CROSS JOIN LATERAL (
-               SELECT CASE WHEN young.is THEN l.window_began ELSE v_now END AS began,
-                      CASE WHEN young.is THEN l.window_attempts ELSE 0 END AS attempts,
-                      CASE WHEN young.is THEN l.window_failed ELSE 0 END AS failed
-                 FROM (SELECT l.window_began > v_now - interval '1 minute' AS is) AS young) AS fresh
-         WHERE w.failed > 0 OR l.resting OR l.failures > 0 OR l.window_failed > 0
-    ), judged AS (
-        SELECT c.*, NOT c.resting AND (
-                   c.failures_in_a_row >= p_circuit[1]
-                   OR c.attempts >= p_circuit[2] AND c.window_failed * 100 > c.attempts * p_circuit[3]) AS opens,
-               c.resting AND c.ok > 0 AS closes
-          FROM counted c
-    )
-    UPDATE lane l
-       SET failures = j.failures_in_a_row,
-           window_began = CASE WHEN j.closes OR j.opens THEN v_now ELSE j.began END,
-           window_attempts = CASE WHEN j.closes OR j.opens THEN 0 ELSE j.attempts END,
-           window_failed = CASE WHEN j.closes OR j.opens THEN 0 ELSE j.window_failed END,
-           resting = j.opens OR (l.resting AND NOT j.closes),
-           opened = CASE WHEN j.closes THEN 0 WHEN j.opens OR j.probe_failed THEN l.opened + 1 ELSE l.opened END,
-           probe = CASE WHEN j.opens OR j.closes OR j.probe_failed THEN NULL ELSE l.probe END,
-           probe_at = CASE WHEN j.closes THEN NULL
-                           WHEN j.opens THEN v_now + p_circuit[4] * interval '1 second'
-                           WHEN j.probe_failed
-                           THEN v_now + least(p_circuit[4] * 2 ^ least(l.opened, 30), p_circuit[5]) * interval '1 second'
-                           ELSE l.probe_at END
-      FROM judged j WHERE l.destination_id = j.destination_id;
+         GROUP BY a.destination_id ORDER BY a.destination_id
+    LOOP
+        IF v_of.failed = 0 THEN
+            CONTINUE WHEN NOT EXISTS (
+                SELECT FROM lane l WHERE l.destination_id = v_of.destination_id
+                   AND (l.resting OR l.failures > 0 OR l.window_failed > 0));
+        ELSE
+            INSERT INTO lane (destination_id) VALUES (v_of.destination_id) ON CONFLICT DO NOTHING;
+        END IF;
+        SELECT * INTO v_lane FROM lane WHERE destination_id = v_of.destination_id FOR UPDATE;
+        CONTINUE WHEN NOT FOUND;  -- the destination was purged meanwhile
+
+        IF v_lane.resting THEN
+            IF v_of.ok > 0 THEN
+                UPDATE lane SET resting = false, opened = 0, probe = NULL, probe_at = NULL,
+                                failures = 0, window_began = v_now, window_attempts = 0, window_failed = 0
+                 WHERE destination_id = v_of.destination_id;
+            ELSIF v_lane.probe = ANY (v_of.failures) THEN
+                UPDATE lane SET opened = opened + 1, probe = NULL,
+                                probe_at = v_now + least(p_circuit[4] * 2 ^ least(opened, 30), p_circuit[5]) * interval '1 second'
+                 WHERE destination_id = v_of.destination_id;
+            END IF;
+            CONTINUE;
+        END IF;
+
+        IF v_lane.window_began < v_now - interval '1 minute' THEN
+            v_lane.window_began := v_now;
+            v_lane.window_attempts := 0;
+            v_lane.window_failed := 0;
+        END IF;
+        -- A success anywhere among them ends the row of failures.
+        v_lane.failures := CASE WHEN v_of.ok > 0 THEN 0 ELSE v_lane.failures + v_of.failed END;
+        v_lane.window_attempts := v_lane.window_attempts + v_of.ok + v_of.failed;
+        v_lane.window_failed := v_lane.window_failed + v_of.failed;
+        v_lane.resting := v_lane.failures >= p_circuit[1]
+            OR v_lane.window_attempts >= p_circuit[2]
+               AND v_lane.window_failed * 100 > v_lane.window_attempts * p_circuit[3];
+        UPDATE lane SET failures = v_lane.failures, window_began = v_lane.window_began,
+                        window_attempts = v_lane.window_attempts, window_failed = v_lane.window_failed,
+                        resting = v_lane.resting, opened = v_lane.resting::int, probe = NULL,
+                        probe_at = CASE WHEN v_lane.resting THEN v_now + p_circuit[4] * interval '1 second' END
+         WHERE destination_id = v_of.destination_id;
+    END LOOP;
 END
 $$;

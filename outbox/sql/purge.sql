@@ -51,8 +51,8 @@ BEGIN
             -- In-flight rows still need their payload; an accept that was under way has ended: deleting took its gate.
             CONTINUE WHEN EXISTS (SELECT FROM outbox o WHERE o.account_id = v_order.account_id);
             DELETE FROM payload p USING (
-                SELECT w.account_id, w.event_id FROM payload w WHERE w.account_id = v_order.account_id LIMIT p_most) AS some
-             WHERE p.account_id = some.account_id AND p.event_id = some.event_id;
+                SELECT w.account_id, w.event_id FROM payload w WHERE w.account_id = v_order.account_id LIMIT p_most) AS slice
+             WHERE p.account_id = slice.account_id AND p.event_id = slice.event_id;
             GET DIAGNOSTICS v_gone = ROW_COUNT;
             IF v_gone > 0 THEN
                 RETURN v_gone;
