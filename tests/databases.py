@@ -16,7 +16,7 @@ from psycopg import sql
 
 from config import owner
 
-ADDRESS = ("user", "password", "host", "port", "sslmode", "sslrootcert", "options")
+ADDRESS = ("user", "password", "host", "port", "sslmode", "sslrootcert")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def addresses() -> tuple[dict[str, Any], dict[str, Any]]:
 def as_url(address: dict[str, Any], name: str) -> str:
     login = ":".join(quote(str(address[key]), safe="") for key in ("user", "password") if address.get(key))
     rest = {key: value for key, value in address.items() if key not in {"user", "password"}}
-    return f"postgresql://{login}@/{quote(name)}?{urlencode(rest)}"
+    return f"postgresql://{login}@/{quote(name)}?{urlencode(rest, quote_via=quote)}"
 
 
 def _only_address(parameters: dict[str, Any]) -> dict[str, Any]:

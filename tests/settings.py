@@ -4,10 +4,15 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
+
+from config import embedded
+from config.environment import number
 
 
 def _remove(folder: str, maker: int) -> None:
     if os.getpid() == maker:  # a forked child runs this as well
+        embedded.release(Path(folder), major=number("EMBEDDED_POSTGRES", 18))
         shutil.rmtree(folder, ignore_errors=True)
 
 
