@@ -1,0 +1,53 @@
+"""How is a request's body read? Whole, never longer than it said, and within a time that is ours."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+type Message = MutableMapping[str, Any]
+type Receive = Callable[[], Awaitable[Message]]
+type Send = Callable[[Message], Awaitable[None]]
+
+SECONDS = 20.0
+LENGTH_DIGITS = 18
+
+
+class Gone(Exception):
+    """The client closed the connection before its body was complete."""
+
+
+class TooSlow(Exception):
+    """The body did not arrive in time."""
+
+
+class WrongLength(Exception):
+    """The body is longer or shorter than its Content-Length."""
+
+
+def length(value: bytes) -> int | None:
+    """A Content-Length header's number; None when it isn't one (RFC 9110, 8.6: digits only)."""
+    return int(value) if value.isdigit() and len(value) <= LENGTH_DIGITS else None
+
+
+async def read(receive: Receive, expected: int, *, seconds: float = SECONDS) -> bytes:
+    """The body of `expected` bytes. Raises Gone, TooSlow, WrongLength."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(receive, expected)
+    except TimeoutError:
+        raise TooSlow from None
+
+
+async def _read(receive: Receive, expected: int) -> bytes:
+    parts: list[bytes] = []
+    missing = expected
+    while missing:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Gone
+        part = message.get("body", b"")
+        missing -= len(part)
+        if missing < 0 or (missing and not message.get("more_body", False)):
+            raise WrongLength
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,64 @@
+"""Which door does a request go through? One ASGI application for one port (ADR "One port").
+
+The receiver and the health checks are answered on the event loop; everything else is Django's, in threads.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from api import health, receiver
+from api.body import Receive, Send
+
+log = logging.getLogger(__name__)
+
+
+class Runs(Protocol):
+    """What lives as long as the process serves: the intake."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class App(Protocol):
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send, /) -> None: ...
+
+
+class Closes(App, Protocol):
+    def close(self) -> None: ...
+
+
+class Doors:
+    """Begins the intake with the server, and ends it when the last request has its answer."""
+
+    def __init__(self, *, intake: Runs, receiving: App, checking: Closes, django: Closes) -> None:
+        self._intake = intake
+        self._receiving = receiving
+        self._checking = checking
+        self._django = django
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._door(scope["path"])(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    def _door(self, path: str) -> App:
+        if path in receiver.PATHS:
+            return self._receiving
+        return self._checking if path in health.PATHS else self._django
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._intake.start()
+        except Exception as error:
+            log.exception("the intake did not start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._intake.stop()
+        self._checking.close()
+        self._django.close()
+        await send({"type": "lifespan.shutdown.complete"})

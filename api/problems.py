@@ -1,0 +1,63 @@
+"""What does an error look like? RFC 9457 with the product's own `success`, `message` and `errors` (API.md).
+
+Plain: the ASGI doors in front of Django answer with it, too. Which exception is which problem: `api.errors`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:data-pusher:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of error: `slug` is what a program may test for, it never changes."""
+
+    status: int
+    slug: str
+    title: str
+    message: str = "Invalid Data"
+    detail: str = ""
+
+    def document(
+        self, *, instance: str, detail: str = "", errors: Mapping[str, Sequence[str]] | None = None
+    ) -> dict[str, Any]:
+        """The body of the answer. `instance` is the path that was asked for."""
+        return {
+            "type": TYPE_PREFIX + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": detail or self.detail or self.title,
+            "instance": instance,
+            "success": False,
+            "message": self.message,
+            "errors": {field: list(messages) for field, messages in (errors or {}).items()},
+        }
+
+
+INVALID = Problem(400, "invalid-data", "Some of the data is not valid", detail="See errors, field by field.")
+MALFORMED = Problem(400, "malformed-request", "The request can't be read")
+UNAUTHENTICATED = Problem(
+    401, "unauthenticated", "Valid credentials are needed", "Unauthenticated", "Log in and send the token."
+)
+FORBIDDEN = Problem(403, "forbidden", "Your role does not allow this", "Forbidden")
+NOT_FOUND = Problem(
+    404, "not-found", "There is nothing here", "Not Found", "It does not exist, or is not yours."
+)
+METHOD = Problem(405, "method-not-allowed", "This method is not allowed here")
+NOT_ACCEPTABLE = Problem(406, "not-acceptable", "Only JSON is answered here")
+TOO_SLOW = Problem(408, "request-timeout", "The body did not arrive in time")
+CONFLICT = Problem(409, "conflict", "This collides with the present state", "Conflict")
+NO_LENGTH = Problem(
+    411, "length-required", "Content-Length is needed", detail="Send the body with its length, not in chunks."
+)
+TOO_LARGE = Problem(413, "content-too-large", "The body is too large")
+TYPE = Problem(415, "unsupported-media-type", "Only application/json in utf-8 is read here")
+TOO_MANY = Problem(429, "too-many-requests", "Too many requests", "Too Many Requests")
+INTERNAL = Problem(500, "internal-error", "Something failed on our side", "Internal Error", "It is logged.")
+UNAVAILABLE = Problem(
+    503, "unavailable", "The database is away", "Unavailable", "Nothing was lost; try again in a moment."
+)
+ALL = tuple(value for value in list(globals().values()) if isinstance(value, Problem))

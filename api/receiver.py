@@ -1,0 +1,301 @@
+"""How does `POST /server/incoming_data` answer? A bare ASGI application: this is the one hot path.
+
+The order of the checks, the statuses and the bodies are API.md's table. Whatever is refused before the intake
+costs no database, and leaves nothing behind. Nothing here ever answers a 5xx but 503: what we did not foresee
+is logged and told as "try again", because the client's event is then in its own hands and not in ours.
+"""
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+
+from accounts import tokens
+from api import body as bodies
+from api.body import Receive, Send
+from outbox.intake import Outcome, Submission, Verdict
+
+PATHS = frozenset(("/server/incoming_data", "/server/incoming_data/"))
+EVENT_ID_LENGTH = 128
+SMALL_BYTES = 64 << 10
+LARGE_TOGETHER_BYTES = 128 << 20  # held in memory at once; small ones are bounded by the connections
+
+log = logging.getLogger(__name__)
+
+type Headers = list[tuple[bytes, bytes]]
+
+_READ = frozenset(
+    (
+        b"cl-x-token",
+        b"cl-x-event-id",
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"transfer-encoding",
+    )
+)
+# What stands in for a header that was sent twice: no check lets it pass.
+_TWICE = b"\x00"
+_VISIBLE = bytes(range(0x21, 0x7F))
+_JSON = frozenset(
+    (b"application/json", b"application/json;charset=utf-8", b'application/json;charset="utf-8"')
+)
+
+
+class Accepts(Protocol):
+    """What the receiver needs of the intake."""
+
+    async def accept(self, submission: Submission) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response. Those that never differ are made once, below."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def _answer(status: int, content: Mapping[str, Any], *headers: tuple[bytes, bytes]) -> Answer:
+    body = orjson.dumps(content)
+    return Answer(
+        status,
+        [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            *headers,
+        ],
+        body,
+    )
+
+
+def _invalid(status: int, field: str, message: str, *headers: tuple[bytes, bytes]) -> Answer:
+    content = {"success": False, "message": "Invalid Data", "errors": {field: [message]}}
+    return _answer(status, content, *headers)
+
+
+_CLOSE = (b"connection", b"close")
+METHOD = _invalid(405, "method", "Only POST is allowed here.", (b"allow", b"POST"))
+NO_LENGTH = _invalid(411, "Content-Length", "Send the length of the body; chunked bodies are not taken.")
+BAD_LENGTH = _invalid(400, "Content-Length", "This is not one length.", _CLOSE)
+LENGTH_DIFFERS = _invalid(400, "Content-Length", "The body is not as long as this says.", _CLOSE)
+TYPE = _invalid(415, "Content-Type", "Must be application/json, in utf-8.")
+ENCODING = _invalid(415, "Content-Encoding", "Send the body as it is, not encoded.")
+EVENT_ID = _invalid(400, "CL-X-EVENT-ID", "Send one, of 1 to 128 visible ASCII characters.")
+NOT_JSON = _invalid(400, "body", "This is not valid JSON.")
+NO_OBJECT = _invalid(400, "body", "Must be a JSON object.")
+TOO_SLOW = _invalid(408, "body", "The body did not arrive in time.", _CLOSE)
+CONFLICT = _invalid(409, "CL-X-EVENT-ID", "This event id was used before, with other content.")
+UNAUTHENTICATED = _answer(
+    401, {"success": False, "message": "Unauthenticated"}, (b"www-authenticate", b"CL-X-TOKEN")
+)
+_UNAVAILABLE = {"success": False, "message": "Unavailable"}
+UNAVAILABLE = _answer(503, _UNAVAILABLE, (b"retry-after", b"1"))
+
+
+class _Refused(Exception):
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+class Receiver:
+    """The door for events: an ASGI application for one path."""
+
+    def __init__(self, intake: Accepts, *, most_bytes: int, seconds: float = bodies.SECONDS) -> None:
+        self._intake = intake
+        self._most_bytes = most_bytes
+        self._seconds = seconds
+        self._large_bytes = 0
+        self._too_large = _invalid(413, "body", f"At most {most_bytes} bytes are taken.", _CLOSE)
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._receive(scope, receive)
+        except _Refused as refused:
+            answer = refused.answer
+        except bodies.Gone:
+            return
+        except Exception:
+            log.exception("receiving an event failed")
+            answer = UNAVAILABLE
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _receive(self, scope: Mapping[str, Any], receive: Receive) -> Answer:
+        if scope["method"] != "POST":
+            return METHOD
+        headers = _headers(scope["headers"])
+        length = _length(headers)
+        if length > self._most_bytes:
+            return self._too_large
+        _check_type(headers)
+        token = _token(headers)
+        event_id = _event_id(headers)
+        with self._room(length):
+            body = await self._body(length, receive)
+            _check_content(body)
+            verdict = await self._intake.accept(Submission(token=token, event_id=event_id, body=body))
+        return _VERDICTS[verdict.outcome](verdict, event_id)
+
+    async def _body(self, length: int, receive: Receive) -> bytes:
+        try:
+            return await bodies.read(receive, length, seconds=self._seconds)
+        except bodies.TooSlow:
+            raise _Refused(TOO_SLOW) from None
+        except bodies.WrongLength:
+            raise _Refused(LENGTH_DIFFERS) from None
+
+    def _room(self, length: int) -> contextlib.AbstractContextManager[None]:
+        return _ANYWHERE if length <= SMALL_BYTES else self._room_for_large(length)
+
+    @contextlib.contextmanager
+    def _room_for_large(self, length: int) -> Iterator[None]:
+        if self._large_bytes + length > LARGE_TOGETHER_BYTES:
+            raise _Refused(UNAVAILABLE)
+        self._large_bytes += length
+        try:
+            yield
+        finally:
+            self._large_bytes -= length
+
+
+_ANYWHERE = contextlib.nullcontext()
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers that we read, by name in lower case."""
+    found: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        lower = name.lower()
+        if lower in _READ:
+            found[lower] = _TWICE if lower in found else value
+    return found
+
+
+def _length(headers: dict[bytes, bytes]) -> int:
+    # A length beside chunks is a request that two servers read differently: the chunks count, so it has none.
+    if b"content-length" not in headers or b"transfer-encoding" in headers:
+        raise _Refused(NO_LENGTH)
+    length = bodies.length(headers[b"content-length"])
+    if length is None:
+        raise _Refused(BAD_LENGTH)
+    return length
+
+
+def _check_type(headers: dict[bytes, bytes]) -> None:
+    content_type = headers.get(b"content-type", b"")
+    if content_type not in _JSON and _normal(content_type) not in _JSON:
+        raise _Refused(TYPE)
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise _Refused(ENCODING)
+
+
+def _normal(content_type: bytes) -> bytes:
+    return b";".join(part.strip() for part in content_type.lower().split(b";"))
+
+
+def _token(headers: dict[bytes, bytes]) -> tokens.PresentedToken:
+    token = tokens.parse(headers.get(b"cl-x-token", b"").decode("latin-1"))
+    if token is None:
+        raise _Refused(UNAUTHENTICATED)
+    return token
+
+
+def _event_id(headers: dict[bytes, bytes]) -> str:
+    event_id = headers.get(b"cl-x-event-id", b"")
+    if not 0 < len(event_id) <= EVENT_ID_LENGTH or event_id.translate(None, _VISIBLE):
+        raise _Refused(EVENT_ID)
+    return event_id.decode("ascii")
+
+
+def _check_content(body: bytes) -> None:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise _Refused(NOT_JSON) from None
+    if not isinstance(content, dict):
+        raise _Refused(NO_OBJECT)
+
+
+def _accepted(verdict: Verdict, name: str) -> Answer:
+    return _received(202, verdict, name)
+
+
+def _duplicate(verdict: Verdict, name: str) -> Answer:
+    return _received(200, verdict, name)
+
+
+def _received(status: int, verdict: Verdict, name: str) -> Answer:
+    content = {
+        "success": True,
+        "message": "Data Received",
+        "event": {
+            "id": verdict.event,
+            "event_id": name,
+            "received_timestamp": verdict.received_at and timestamp(verdict.received_at),
+            "deliveries": verdict.deliveries,
+            "duplicate": status == 200,
+        },
+    }
+    if not verdict.limit:
+        return _answer(status, content)
+    left = (b"ratelimit", b'"account";r=%d' % verdict.remaining)
+    return _answer(status, content, _policy(verdict.limit), left)
+
+
+def _limited(verdict: Verdict, _name: str) -> Answer:
+    return _too_many(verdict.limit, _seconds(verdict.retry_after_ms))
+
+
+def _unavailable(verdict: Verdict, _name: str) -> Answer:
+    return _away(_seconds(verdict.retry_after_ms))
+
+
+_VERDICTS = {
+    Outcome.ACCEPTED: _accepted,
+    Outcome.DUPLICATE: _duplicate,
+    Outcome.CONFLICT: lambda _verdict, _name: CONFLICT,
+    Outcome.LIMITED: _limited,
+    Outcome.UNAUTHENTICATED: lambda _verdict, _name: UNAUTHENTICATED,
+    Outcome.UNAVAILABLE: _unavailable,
+}
+
+
+@functools.lru_cache(maxsize=256)
+def _too_many(limit: int, seconds: int) -> Answer:
+    return _answer(
+        429,
+        {"success": False, "message": "Too Many Requests"},
+        (b"retry-after", b"%d" % seconds),
+        _policy(limit),
+        (b"ratelimit", b'"account";r=0;t=%d' % seconds),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _away(seconds: int) -> Answer:
+    return _answer(503, _UNAVAILABLE, (b"retry-after", b"%d" % seconds))
+
+
+@functools.lru_cache(maxsize=256)
+def _policy(limit: int) -> tuple[bytes, bytes]:
+    """A named policy of draft-ietf-httpapi-ratelimit-headers: q requests in w seconds."""
+    return (b"ratelimit-policy", b'"account";q=%d;w=1' % limit)
+
+
+def _seconds(milliseconds: int) -> int:
+    """Whole seconds, rounded up: who waits this long is not refused again for coming too early."""
+    return max(1, -(-milliseconds // 1000))
+
+
+def timestamp(moment: datetime) -> str:
+    """UTC, ISO 8601, always with microseconds and Z."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -1,0 +1,25 @@
+"""What the web server runs: the receiver, the health checks and Django behind one port."""
+
+import os
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+_django = get_wsgi_application()
+
+from api.bridge import Bridge  # noqa: E402 - Django is set up first
+from api.doors import Doors  # noqa: E402
+from api.health import Health  # noqa: E402
+from api.receiver import Receiver  # noqa: E402
+from outbox.intake import Intake  # noqa: E402
+
+THREADS = 8  # as many as the pool has connections
+
+_intake = Intake()
+application = Doors(
+    intake=_intake,
+    receiving=Receiver(_intake, most_bytes=settings.MAX_EVENT_BYTES),
+    checking=Health(),
+    django=Bridge(_django, threads=THREADS, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE),
+)
