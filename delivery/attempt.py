@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import ssl
 import time
 from typing import Self
@@ -29,7 +30,7 @@ class Sender:
         tls: ssl.SSLContext | None = None,
         lookup: transport.Lookup | None = None,
     ) -> None:
-        self._policy = policy
+        self._checked = functools.lru_cache(maxsize=1024)(functools.partial(urls.check, policy=policy))
         self._transport = transport.Transport(policy, connections=connections, tls=tls, lookup=lookup)
         self._free = asyncio.Semaphore(connections)
 
@@ -69,7 +70,7 @@ class Sender:
     def _prepare(self, message: messages.Message, target: messages.Target, *, now: int) -> messages.Composed:
         """Everything that was checked when the destination was saved is checked again."""
         try:
-            url = urls.check(target.url, self._policy)
+            url = self._checked(target.url)
             headers.check(dict(target.headers))
             return messages.compose(message, dataclasses.replace(target, url=str(url)), now=now)
         except urls.AddressRefused as error:

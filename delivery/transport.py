@@ -33,6 +33,7 @@ import yarl
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
 
 from delivery.message import Composed
 from delivery.outcome import AttemptError, Reason
@@ -126,20 +127,31 @@ class Transport:
                 exchange.abort()
 
     async def _send(self, composed: Composed, exchange: Exchange) -> Answer:
-        request = httpx.Request(
-            composed.method,
-            composed.url,
-            headers=composed.headers,
-            content=composed.body,
-            extensions={"timeout": {"pool": CONNECT_SECONDS}},
-        )
-        response = await self._wire.handle_async_request(request)
+        response = await self._wire.handle_async_request(_Request(composed, exchange.url))
         exchange.status = response.status_code
         try:
             await _read(response)
         finally:
             await response.aclose()
         return Answer(response.status_code, response.headers.get("retry-after"))
+
+
+class _Request(httpx.Request):
+    """What the wire reads of an httpx request, without the parsing that httpx does for each: half the time.
+
+    Header names keep their case. The URL has no path here: _write_exactly puts it in, and no error that
+    aiohttp words can repeat it.
+    """
+
+    def __init__(self, composed: Composed, url: yarl.URL) -> None:
+        self.method = composed.method
+        self.url = _origin(str(url.origin()))
+        self.headers = cast("httpx.Headers", CIMultiDict(composed.headers))
+        self.extensions = {"timeout": {"pool": CONNECT_SECONDS}}
+        self._content = composed.body or b""
+
+
+_origin = functools.lru_cache(maxsize=1024)(httpx.URL)
 
 
 async def _read(response: httpx.Response) -> None:
@@ -235,7 +247,7 @@ class _Protocol(ResponseHandler):
     address = ""
     owner: Exchange | None = None
     overflowed = False
-    _wire: asyncio.BaseTransport | None = None
+    _wire: asyncio.Transport | None = None
     _born = 0.0
     _used = False
     _read_bytes = 0
@@ -243,14 +255,14 @@ class _Protocol(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._wire = transport
+        self._wire = cast("asyncio.Transport", transport)  # kept after close(), which forgets it
         self._born = time.monotonic()
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
 
     def drop(self) -> None:
         """End it now: a graceful close would wait for a peer that may never read or say good-bye."""
-        if isinstance(self._wire, asyncio.WriteTransport):
+        if self._wire is not None:
             self._wire.abort()
 
     def is_fit(self) -> bool:

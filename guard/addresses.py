@@ -58,20 +58,21 @@ class Policy:
     Raises ValueError at an entry that is neither.
     """
 
-    __slots__ = ("_openings", "ipv6")
-
     def __init__(self, allow: Sequence[str] = (), ipv6: bool = False) -> None:
         self.ipv6 = ipv6
         self._openings = tuple(_opening(entry) for entry in allow)
 
+        self._verdict = functools.lru_cache(maxsize=8192)(self._judge)
+
     def permits(self, address: str, port: int) -> bool:
         """Whether this address, in its strict textual form, may be dialled on this port; never raises."""
+        return self._verdict(address, port)
+
+    def _judge(self, address: str, port: int) -> bool:
         parsed = _parse(address)
         if parsed is None:
             return False
-        if self._openings and self._opened(parsed, port):
-            return True
-        return _is_public(parsed) and (self.ipv6 or parsed.version == 4)
+        return self._opened(parsed, port) or (_is_public(parsed) and (self.ipv6 or parsed.version == 4))
 
     def _opened(self, address: Address, port: int) -> bool:
         return any(address in network and only in (None, port) for network, only in self._openings)
@@ -88,7 +89,6 @@ def _opening(entry: str) -> Opening:
         raise ValueError(f"{entry!r} is not a CIDR range: {error}") from None
 
 
-@functools.lru_cache(maxsize=8192)
 def _parse(address: str) -> Address | None:
     if "%" in address:  # a zone id: valid for `ipaddress`, never for a destination
         return None
@@ -98,7 +98,6 @@ def _parse(address: str) -> Address | None:
         return None
 
 
-@functools.lru_cache(maxsize=8192)
 def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in DENIED_IPV4)
