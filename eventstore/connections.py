@@ -1,7 +1,7 @@
 """How does the hot path reach PostgreSQL? By psycopg itself, at the address that Django knows, in autocommit.
 
-The address comes from Django's connection, so that the embedded server starts by itself here, too.
-Every connection carries limits, so that no stopped client and no lost network holds a lock for long.
+The address (with its keepalives) is that of Django's connection, so that the embedded server starts by itself
+here, too. Every connection carries limits, so that no stopped client holds a lock for long.
 """
 
 from typing import Any
@@ -11,9 +11,6 @@ from django.db import connection
 
 IDLE_IN_TRANSACTION_MS = 15_000
 LOCK_MS = 10_000
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-TCP_USER_TIMEOUT_MS = 20_000
-CONNECT_SECONDS = 10
 
 
 async def connect(
@@ -45,11 +42,4 @@ def _parameters(statement_timeout_ms: int, name: str) -> dict[str, Any]:
     }
     given = address.pop("options", "")
     options = " ".join([given, *(f"-c {key}={value}" for key, value in limits.items())]).strip()
-    return {
-        **KEEPALIVE,
-        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
-        "connect_timeout": CONNECT_SECONDS,
-        "application_name": name,
-        **address,
-        "options": options,
-    }
+    return {**address, "application_name": name, "options": options}

@@ -4,7 +4,9 @@
 CREATE FUNCTION pusher.append(
     p_scope smallint, p_accounts uuid[], p_streams uuid[], p_versions int[], p_types text[], p_datas jsonb[],
     p_digests bytea[], p_recorded_at timestamptz
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off  -- the plan must not outlive the time when the table was small
+AS $$
 DECLARE
     v_epoch int := pusher.epoch(p_scope);
     v_now timestamptz := coalesce(p_recorded_at, clock_timestamp());

@@ -1,0 +1,53 @@
+"""What became of an account's deliveries?
+
+The version of the log is read in the same statement as its rows, so a rebuild's switch is never seen half.
+A deleted account's rows are hidden from the moment that the projection knows.
+"""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
+
+from delivery import events
+from delivery.models import DeliveryLog, Erased
+from delivery.projections import NAME
+from eventstore import payloads, projector, read
+
+
+class NoSuchDeliveryError(LookupError):
+    """The account has no such delivery (or the projection does not know it yet)."""
+
+
+def logs(account_id: UUID) -> QuerySet[DeliveryLog]:
+    """The log of the account, newest first."""
+    hidden = Erased.objects.filter(version=OuterRef("version"), account_id=account_id)
+    return DeliveryLog.objects.filter(
+        ~Exists(hidden), version=Subquery(projector.active(NAME)), account_id=account_id
+    ).order_by("-received_at", "-delivery_id")
+
+
+def log(account_id: UUID, delivery_id: UUID) -> DeliveryLog:
+    """Raises NoSuchDeliveryError."""
+    found = logs(account_id).filter(delivery_id=delivery_id).first()
+    if found is None:
+        raise NoSuchDeliveryError(delivery_id)
+    return found
+
+
+def attempts(account_id: UUID, delivery_id: UUID) -> list[events.Attempt]:
+    """All attempts of a delivery, in order and up to this moment (its log may be a block behind)."""
+    stream = read.stream(account_id, delivery_id)
+    return [attempt for event in stream if (attempt := events.attempt(event))]
+
+
+def received_data(account_id: UUID, event_id: UUID) -> bytes | None:
+    """The bytes as received; None when they were erased. `event_id` is ours, not the client's."""
+    return payloads.read(account_id, event_id)
+
+
+def received_data_of(
+    account_id: UUID, event_ids: Collection[UUID], *, at_most: int
+) -> dict[UUID, bytes | None]:
+    """The bytes of several events: None for those over `at_most` bytes; erased ones are left out."""
+    return payloads.read_many(account_id, event_ids, at_most=at_most)
