@@ -1,6 +1,7 @@
-"""Which drain works in which slot? A slot is a leased row: whoever holds it may drain, a stopped process loses it.
+"""Which drain works in which slot? A slot is a leased row.
 
-Two drains in one slot would do no harm (each outbox row has its own fence); the slot keeps their number down.
+Whoever holds it may drain, and a stopped process loses it. Two drains in one slot would do no harm (each
+outbox row has its own fence); the slot keeps their number down.
 """
 
 from typing import Any

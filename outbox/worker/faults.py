@@ -56,10 +56,14 @@ class Pause:
     def reset(self) -> None:
         self._failures = 0
 
-    async def wait(self) -> None:
+    def next(self) -> float:
+        """How many seconds to pause this time."""
         longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
         self._failures += 1
-        await asyncio.sleep(random.uniform(0.2, 1.0) * longest)  # noqa: S311 - spreading, not secrecy
+        return random.uniform(0.2, 1.0) * longest  # noqa: S311 - spreading, not secrecy
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self.next())
 
 
 def _brief(error: BaseException) -> str:

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
+from django.db import connection as database
 
 from eventstore import connections
 
@@ -16,7 +18,7 @@ class Line:
     """One connection, used by one coroutine at a time; lost ones are replaced at the next use."""
 
     def __init__(self, name: str, *, statement_timeout_ms: int = 0) -> None:
-        self._name = f"data-pusher {name}"
+        self._name = f"data-pusher {name} {os.getpid()}"  # for pg_stat_activity
         self._statement_timeout_ms = statement_timeout_ms
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
@@ -29,7 +31,10 @@ class Line:
                 return await work(connection)
             except BaseException:
                 # Only a connection that is surely at rest may be used again.
-                if connection.closed or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                if (
+                    connection.closed
+                    or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+                ):
                     await self._drop()
                 raise
 
@@ -39,6 +44,8 @@ class Line:
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
+            # Asking where the database is may wait for the embedded one to start: not in our loop.
+            await asyncio.to_thread(database.get_connection_params)
             self._connection = await connections.connect(
                 name=self._name, statement_timeout_ms=self._statement_timeout_ms
             )

@@ -1,14 +1,16 @@
 """When must a worker process stop? When the command says so, on SIGTERM, or when its parent is gone.
 
-The command's word is one byte of shared memory, inherited by fork. A `multiprocessing.Event` would be the usual
-thing, but looking at one takes its lock: a process that is killed or stopped while it looks would hold up all
-the others, and the command itself.
+The command's word is one byte of shared memory, inherited by fork. A `multiprocessing.Event` would be the
+usual thing, but looking at one takes its lock: a process that is killed or stopped while it looks would hold
+up all the others, and the command itself.
 """
 
 import mmap
 import os
 import signal
 from types import FrameType
+
+from django.conf import settings
 
 _told = mmap.mmap(-1, 1)
 _parent = os.getppid()
@@ -41,8 +43,8 @@ def condemned() -> bool:
 def obey() -> None:
     """Called first in a process that runs tasks: from now on SIGTERM asks it to stop.
 
-    An idle process with a living parent does not end by it: it may hold the lock of the queue that its siblings
-    read, and the parent will end it by a word in that queue. With the parent gone nothing will come any more.
+    An idle process with a living parent does not end by it: it may hold the lock of the queue that its
+    siblings read, and the parent will end it by a word in that queue. With the parent gone, none will come.
     """
     global _parent, _signalled  # noqa: PLW0603 - a process has one parent and one disposition of SIGTERM
     _parent = os.getppid()
@@ -59,5 +61,9 @@ def busy(value: bool) -> None:
 def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     global _signalled  # noqa: PLW0603 - as above
     _signalled = True
-    if orphaned() and not _busy:
+    if not orphaned():
+        return
+    if told() or not _busy:  # the command's patience is over, or there is nothing to end in order
         os._exit(0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(settings.SHUTDOWN_GRACE_SECONDS)

@@ -1,0 +1,126 @@
+"""What is under way, and what more may start? Bounds on rows, bytes and on each destination's share."""
+
+import asyncio
+import contextlib
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import UUID
+
+from outbox.worker import clock
+from outbox.worker.leases import Lease
+
+WAIT_SECONDS = 1.0  # longer, and another drain may as well have it
+
+type Send = Callable[[Lease], Coroutine[Any, Any, None]]
+
+
+class Flights:
+    """`send` runs per lease that starts; `give_back` takes what can't start soon; `landed` hears of room."""
+
+    def __init__(
+        self,
+        *,
+        rows: int,
+        size: int,
+        per_destination: int,
+        send: Send,
+        give_back: Callable[[Lease], None],
+        landed: Callable[[], None],
+    ) -> None:
+        self._rows = rows
+        self._size = size
+        self._cap = per_destination
+        self._send = send
+        self._give_back = give_back
+        self._landed = landed
+        self._tasks: dict[asyncio.Task[None], Lease] = {}
+        self._bytes = 0
+        self._by_destination: Counter[UUID] = Counter()
+        self._queues: defaultdict[UUID, deque[Lease]] = defaultdict(deque)
+        self._queued = 0
+        self._ground = asyncio.Event()
+        self._ground.set()
+
+    @property
+    def under_way(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def rows_free(self) -> int:
+        return self._rows - len(self._tasks) - self._queued
+
+    @property
+    def bytes_free(self) -> int:
+        return self._size - self._bytes
+
+    def busy(self) -> list[UUID]:
+        """Destinations whose rows a claim should pass over: the claim brings as many of one as it finds."""
+        return [destination for destination in self._by_destination if self.is_busy(destination)]
+
+    def is_busy(self, destination: UUID) -> bool:
+        return destination in self._queues or 2 * self._by_destination[destination] > self._cap
+
+    def admit(self, lease: Lease) -> None:
+        """Start it, or let it wait for its destination's turn, or give it back."""
+        destination = lease.claim.destination_id
+        if self._by_destination[destination] < self._cap:
+            self._start(lease)
+        elif len(self._queues[destination]) < self._cap:
+            self._queues[destination].append(lease)
+            self._queued += 1
+            self._bytes += len(lease.claim.body)
+        else:
+            self._give_back(lease)
+
+    def give_back_late(self, *, everything: bool = False) -> None:
+        """Give back what has waited for too long (or all that waits)."""
+        limit = clock.now() - WAIT_SECONDS
+        for destination in list(self._queues):
+            queue = self._queues[destination]
+            while queue and (everything or queue[0].began < limit):
+                self._give_back(self._unqueue(destination))
+
+    async def idle(self, within: float | None = None) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._ground.wait()
+        return self._ground.is_set()
+
+    async def abandon(self) -> int:
+        """End what is still under way; its outcome is unknown, so its lease lapses and says so."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return len(tasks)
+
+    def _start(self, lease: Lease) -> None:
+        self._ground.clear()
+        self._by_destination[lease.claim.destination_id] += 1
+        self._bytes += len(lease.claim.body)
+        task = asyncio.get_running_loop().create_task(self._send(lease))
+        self._tasks[task] = lease
+        task.add_done_callback(self._land)
+
+    def _land(self, task: asyncio.Task[None]) -> None:
+        lease = self._tasks.pop(task)
+        destination = lease.claim.destination_id
+        self._bytes -= len(lease.claim.body)
+        self._by_destination[destination] -= 1
+        if not self._by_destination[destination]:
+            del self._by_destination[destination]
+        if destination in self._queues:
+            self._start(self._unqueue(destination))
+        if not self._tasks:
+            self._ground.set()
+        self._landed()
+
+    def _unqueue(self, destination: UUID) -> Lease:
+        queue = self._queues[destination]
+        lease = queue.popleft()
+        if not queue:
+            del self._queues[destination]
+        self._queued -= 1
+        self._bytes -= len(lease.claim.body)
+        return lease

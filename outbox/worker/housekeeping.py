@@ -1,0 +1,94 @@
+"""What else must go on while events are delivered? A few times a second every drain offers to do it.
+
+Whoever comes first does it; the others find nothing to do. Each job may fail without the others noticing.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from eventstore import blocks, projector
+from outbox import claims
+from outbox.worker import clock
+from outbox.worker.faults import Faults, Pause
+from outbox.worker.lines import Connection, Line
+
+DELIVERY_LOG = "delivery_log"
+EVERY_SECONDS = 0.25
+AT_ONCE_SECONDS = 0.05  # the job said that there is more
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`work` answers whether there is more to do at once; `found` hears when it did something."""
+
+    name: str
+    work: Callable[[Connection], Awaitable[bool]]
+    found: Callable[[], None] | None = None
+
+
+class Housekeeping:
+    """One per connection: its jobs follow one another; one that fails rests for a while, alone."""
+
+    def __init__(self, line: Line, faults: Faults, jobs: Sequence[Job]) -> None:
+        self._line = line
+        self._faults = faults
+        self._jobs = [_Turn(job) for job in jobs]
+
+    async def run(self) -> None:
+        while True:
+            more = False
+            for turn in self._jobs:
+                if turn.not_before <= clock.now():
+                    more |= await self._do(turn)
+            pace = AT_ONCE_SECONDS if more else EVERY_SECONDS
+            await asyncio.sleep(random.uniform(0.8, 1.2) * pace)  # noqa: S311 - drains should not march in step
+
+    async def _do(self, turn: "_Turn") -> bool:
+        try:
+            more = await self._line.run(turn.job.work)
+        except Exception as error:  # noqa: BLE001 - no job may stop the others, nor the delivering
+            self._faults.note(turn.job.name, error)
+            turn.not_before = clock.now() + turn.pause.next()
+            return False
+        turn.pause.reset()
+        if more and turn.job.found is not None:
+            turn.job.found()
+        return more
+
+
+@dataclass(slots=True)
+class _Turn:
+    job: Job
+    pause: Pause = field(default_factory=Pause)
+    not_before: float = 0.0
+
+
+def history() -> list[Job]:
+    return [Job("sealing", _seal), Job("projecting", _project)]
+
+
+def outbox(*, busy: Callable[[], Sequence[UUID]], found: Callable[[], None]) -> list[Job]:
+    """`busy`: which destinations this drain's claims pass over; `found` wakes it: held rows came back."""
+
+    async def crowd(connection: Connection) -> bool:
+        passed_over = busy()
+        return bool(passed_over) and await claims.crowd(connection, passed_over) > 0
+
+    async def tend(connection: Connection) -> bool:
+        return await claims.tend(connection) > 0
+
+    async def purge(connection: Connection) -> bool:
+        return await claims.purge(connection) > 0
+
+    return [Job("tending", tend, found), Job("holding the excess", crowd), Job("purging", purge)]
+
+
+async def _seal(connection: Connection) -> bool:
+    return bool(await blocks.seal(connection))
+
+
+async def _project(connection: Connection) -> bool:
+    return bool(await projector.catch_up(connection, DELIVERY_LOG))

@@ -1,0 +1,290 @@
+"""How do deliveries flow through one drain? Claim what can start now, send it, settle it, and claim again.
+
+    slot taken -> claiming | sending | settling | housekeeping, side by side -> told to stop, or time over
+    -> claiming stops, sends in flight land, all is settled, the slot goes back
+
+No transaction is ever open while something is sent. If the database goes away, sends in flight land, and are
+settled when it is back if their lease lasts.
+"""
+
+import asyncio
+import contextlib
+import enum
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+
+from delivery.attempt import Sender
+from guard.addresses import Policy
+from outbox import claims, slots
+from outbox.claims import Batch
+from outbox.worker import clock, housekeeping, leases, routes, stopping
+from outbox.worker.faults import Faults, Pause
+from outbox.worker.flights import Flights
+from outbox.worker.housekeeping import Housekeeping
+from outbox.worker.leases import Lease
+from outbox.worker.lines import Line
+from outbox.worker.pulse import Pulse
+from outbox.worker.sending import Sending
+from outbox.worker.settler import Settler
+
+logger = logging.getLogger("outbox.worker")
+
+POLL_SECONDS = 1.0  # enough by itself, should every notification get lost
+LOOK_SECONDS = 0.1  # how often we look whether to stop
+BREATH_SECONDS = 0.004  # under load, so that a claim brings more than a row or two
+HAND_OVER_SECONDS = 1.0  # what is still in flight then no longer keeps the successor waiting
+SETTLING_SECONDS = 2.0  # of the grace: to write down what has landed
+LEAVING_SECONDS = 3.0  # of the grace: for the processes around the drain to end
+SUSPECT_LAPSES = 2  # a row that ended so many workers is claimed alone (outbox/sql/claim.sql) and sent alone
+MOST_UNSETTLED = 2000
+
+type HandOver = Callable[[], None]
+
+
+class Ending(enum.StrEnum):
+    """Why a drain ended."""
+
+    TAKEN = "the slot was another's"
+    OVER = "its time was over"
+    TOLD = "it was told to stop"
+    LOST = "its slot went to another"
+
+
+class Drain:
+    """One run. `hand_over` is called in a thread once the slot is free, unless the drain was told to stop."""
+
+    def __init__(self, *, slot: int, seconds: float, hand_over: HandOver) -> None:
+        self._slot = slot
+        self._until = clock.now() + seconds
+        self._hand_over = hand_over
+        self._owner = uuid4()
+        self._faults = Faults()
+        self._lines = {name: Line(name) for name in ("claim", "settle", "pulse", "outbox", "history")}
+        self._woken = asyncio.Event()
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._settler = Settler(self._lines["settle"], self._faults)
+        self._pulse = Pulse(self._lines["pulse"], slot=slot, owner=self._owner, wake=self._woken.set)
+        self._claimed = Batch((), 0.0, 0.0, None)
+        self._hungry = False  # the last claim left something behind
+        self._full_scan_at = 0.0
+        self._claim_at = 0.0
+        self._passed_over: set[UUID] = set()  # busy at the last claim, so its rows were not looked at
+        self._end_by = self._until
+
+    async def run(self) -> Ending:
+        try:
+            if not await self._take_slot():
+                return Ending.TAKEN
+            policy = Policy(tuple(settings.DESTINATION_ALLOW), ipv6=settings.DESTINATION_IPV6)
+            async with Sender(policy, connections=settings.DRAIN_CONCURRENCY) as sender:
+                return await self._drain(sender)
+        finally:
+            for line in self._lines.values():
+                await line.close()
+
+    async def _take_slot(self) -> bool:
+        return await self._lines["pulse"].run(partial(slots.take, slot=self._slot, owner=self._owner))
+
+    async def _drain(self, sender: Sender) -> Ending:
+        self._sending = Sending(
+            sender=sender, settler=self._settler, line=self._lines["claim"], faults=self._faults
+        )
+        self._flights = Flights(
+            rows=settings.DRAIN_CONCURRENCY,
+            size=settings.DRAIN_BYTES,
+            per_destination=settings.DRAIN_PER_DESTINATION,
+            send=self._sending.send,
+            give_back=self._settler.release,
+            landed=self._landed,
+        )
+        background = [
+            asyncio.create_task(task) for task in (self._settler.run(), self._watch(), *self._keep_house())
+        ]
+        pulse = asyncio.create_task(self._forever("renewing the slot", self._pulse.beat))
+        claiming = asyncio.create_task(self._forever("claiming", self._claim_next))
+        try:
+            ending = await self._ending
+            self._end_by = clock.now() + settings.SHUTDOWN_GRACE_SECONDS - LEAVING_SECONDS
+            await self._end_claiming(claiming)
+            if ending is Ending.OVER:
+                await self._flights.idle(HAND_OVER_SECONDS)
+                await self._leave_slot(pulse)
+                await self._tell_successor()
+            await self._land_all()
+            await self._leave_slot(pulse)
+            return ending
+        finally:
+            await _cancel(claiming, pulse, *background)
+
+    def _keep_house(self) -> list[Coroutine[Any, Any, None]]:
+        outbox = housekeeping.outbox(busy=self._flights.busy, found=self._woken.set)
+        return [
+            Housekeeping(self._lines["outbox"], self._faults, outbox).run(),
+            Housekeeping(self._lines["history"], self._faults, housekeeping.history()).run(),
+        ]
+
+    async def _forever(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        pause = Pause()
+        while not (what == "claiming" and self._ending.done()):
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 - whatever fails, the drain goes on
+                self._faults.note(what, error)
+                await pause.wait()
+            else:
+                pause.reset()
+
+    # --- claiming ---
+
+    async def _claim_next(self) -> None:
+        if not await self._worth_claiming():
+            return
+        self._woken.clear()
+        began = clock.now()
+        rows, size = self._flights.rows_free, self._flights.bytes_free
+        self._passed_over = set(self._flights.busy())
+        batch = await self._claim(rows, size)
+        self._claim_at = clock.now() + POLL_SECONDS
+        taken = sum(len(claim.body) for claim in batch.claims)
+        self._hungry = len(batch.claims) >= rows or 2 * taken > size
+        if batch.claims:
+            await self._start(leases.of(batch, began=began))
+
+    async def _worth_claiming(self) -> bool:
+        """Wait until a claim makes sense: there is room, and reason to think that something is due."""
+        self._hungry |= not self._room()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._claim_at - clock.now())):
+                while not self._reason_to_claim():
+                    self._woken.clear()
+                    await self._woken.wait()
+        if self._flights.under_way > settings.DRAIN_CONCURRENCY // 8:
+            await asyncio.sleep(BREATH_SECONDS)
+        if not self._room():
+            self._claim_at = clock.now() + LOOK_SECONDS
+            return False
+        return not self._ending.done()
+
+    def _room(self) -> bool:
+        unsettled = self._settler.waiting > MOST_UNSETTLED
+        return self._flights.rows_free > 0 and self._flights.bytes_free > 0 and not unsettled
+
+    def _reason_to_claim(self) -> bool:
+        if self._ending.done():
+            return True
+        return self._half_is_free() if self._hungry else self._woken.is_set()
+
+    def _half_is_free(self) -> bool:
+        rows, size = settings.DRAIN_CONCURRENCY, settings.DRAIN_BYTES
+        return 2 * self._flights.rows_free >= rows and 2 * self._flights.bytes_free >= size
+
+    async def _claim(self, rows: int, size: int) -> Batch:
+        # The low-water mark would hide the older rows of a destination that was passed over.
+        everything = self._passed_over or clock.now() >= self._full_scan_at
+        if everything:
+            self._full_scan_at = clock.now() + POLL_SECONDS
+        self._claimed = await self._lines["claim"].run(
+            partial(
+                claims.claim,
+                rows=rows,
+                size=size,
+                busy=list(self._passed_over),
+                since=None if everything else self._claimed.since,
+            )
+        )
+        return self._claimed
+
+    async def _start(self, batch: list[Lease]) -> None:
+        destinations = {lease.claim.destination_id for lease in batch}
+        try:
+            reading = await routes.read(self._lines["claim"], destinations, self._faults)
+        except BaseException:
+            for lease in batch:
+                self._settler.release(lease)
+            raise
+        self._sending.know(reading, destinations)
+        if batch[0].claim.lapses >= SUSPECT_LAPSES:
+            await self._start_alone(batch[0])
+            return
+        for lease in batch:
+            self._flights.admit(lease)
+
+    async def _start_alone(self, lease: Lease) -> None:
+        """Workers ended twice while they had it. Should it be the reason, then nothing else is hit."""
+        self._flights.give_back_late(everything=True)
+        try:
+            await self._flights.idle()
+            await self._settler.idle(lease.left())
+        except asyncio.CancelledError:
+            self._settler.release(lease)
+            raise
+        if self._ending.done():
+            self._settler.release(lease)
+            return
+        self._flights.admit(lease)
+        await self._flights.idle()
+        await self._settler.idle(lease.left())
+
+    def _landed(self) -> None:
+        gone_on = {one for one in self._passed_over if not self._flights.is_busy(one)}
+        self._passed_over -= gone_on
+        if gone_on or (self._hungry and self._half_is_free()):
+            self._woken.set()
+
+    # --- ending ---
+
+    async def _watch(self) -> None:
+        while True:
+            self._flights.give_back_late()
+            if not self._ending.done() and (ending := self._reason_to_end()):
+                self._ending.set_result(ending)
+                self._woken.set()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _reason_to_end(self) -> Ending | None:
+        if stopping.requested():
+            return Ending.TOLD
+        if self._pulse.lost:
+            return Ending.LOST
+        return Ending.OVER if clock.now() >= self._until else None
+
+    async def _end_claiming(self, claiming: asyncio.Task[None]) -> None:
+        # A claim under way brings rows that must be given back: let it end, unless the database is stuck.
+        await asyncio.wait([claiming], timeout=SETTLING_SECONDS)
+        await _cancel(claiming)
+        self._flights.give_back_late(everything=True)
+
+    async def _land_all(self) -> None:
+        """What does not land within the grace is left to lapse, and then recorded as unknown."""
+        if not await self._flights.idle(max(0.5, self._end_by - SETTLING_SECONDS - clock.now())):
+            logger.warning("%d sends did not end within the grace", await self._flights.abandon())
+        if not await self._settler.idle(max(0.5, self._end_by - clock.now())):
+            logger.warning("%d outcomes could not be written in time", self._settler.waiting)
+        await self._sending.deactivated()
+
+    async def _leave_slot(self, pulse: asyncio.Task[None]) -> None:
+        if pulse.done():
+            return
+        await _cancel(pulse)
+        try:
+            async with asyncio.timeout(SETTLING_SECONDS):
+                await self._lines["pulse"].run(partial(slots.release, slot=self._slot, owner=self._owner))
+        except Exception as error:  # noqa: BLE001 - its lease ends by itself
+            self._faults.note("releasing the slot", error)
+
+    async def _tell_successor(self) -> None:
+        try:
+            await asyncio.to_thread(self._hand_over)
+        except Exception as error:  # noqa: BLE001 - the command looks for empty slots as well
+            self._faults.note("handing the slot over", error)
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

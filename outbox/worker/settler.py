@@ -1,0 +1,156 @@
+"""How do outcomes get into the database? Together: what arrives during a settle goes with the next.
+
+A settle whose connection is lost may or may not have happened. It is done again: fence and attempt make the
+second do nothing if the first did. That goes on while the lease lasts; after it the row is another's, and the
+next claim has recorded or will record the interruption.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import psycopg
+
+from outbox import claims
+from outbox.claims import Settlement
+from outbox.worker import clock
+from outbox.worker.faults import Faults, Pause
+from outbox.worker.leases import Lease
+from outbox.worker.lines import Line
+
+logger = logging.getLogger("outbox.worker")
+
+MOST = 500
+LINGER_SECONDS = 0.004
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    settlement: Settlement
+    until: float
+    then: Callable[[], None] | None
+
+
+@dataclass(slots=True)
+class _Returns:
+    """Leases that go back unsent."""
+
+    ready: list[Lease] = field(default_factory=list)
+    held: list[Lease] = field(default_factory=list)
+
+
+class Settler:
+    def __init__(self, line: Line, faults: Faults) -> None:
+        self._line = line
+        self._faults = faults
+        self._outcomes: deque[_Outcome] = deque()
+        self._returns = _Returns()
+        self._news = asyncio.Event()
+        self._rest = asyncio.Event()
+        self._rest.set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._outcomes)
+
+    def settle(self, lease: Lease, settlement: Settlement, *, then: Callable[[], None] | None = None) -> None:
+        """`then` is called once the outcome is in the database, or can't get there any more."""
+        self._outcomes.append(_Outcome(settlement, lease.until, then))
+        self._wake()
+
+    def release(self, lease: Lease, *, held: bool = False) -> None:
+        (self._returns.held if held else self._returns.ready).append(lease)
+        self._wake()
+
+    async def idle(self, within: float) -> bool:
+        """Wait until everything has been written; False when it was not so `within` that many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._rest.wait()
+        return self._rest.is_set()
+
+    async def run(self) -> None:
+        """For ever; meant to be cancelled once idle."""
+        while True:
+            await self._news.wait()
+            if 1 < len(self._outcomes) < MOST:
+                await asyncio.sleep(LINGER_SECONDS)  # under load, a few more go with this settle
+            self._news.clear()
+            try:
+                await self._write_returns()
+                await self._write_outcomes()
+            except Exception as error:  # noqa: BLE001 - one batch that can't be written must not end the rest
+                self._faults.note("settling", error)
+            if not self._news.is_set():
+                self._rest.set()
+
+    def _wake(self) -> None:
+        self._rest.clear()
+        self._news.set()
+
+    async def _write_outcomes(self) -> None:
+        while self._outcomes:
+            batch = [self._outcomes.popleft() for _ in range(min(MOST, len(self._outcomes)))]
+            await self._settle(batch)
+            for outcome in batch:
+                if outcome.then is not None:
+                    outcome.then()
+
+    async def _settle(self, batch: Sequence[_Outcome]) -> None:
+        pause = Pause()
+        while batch := [outcome for outcome in batch if outcome.until > clock.now()]:
+            try:
+                await self._settle_once(batch)
+            except psycopg.Error as error:
+                self._faults.note("settling", error)
+                if _is_the_data(error):
+                    await self._settle_apart(batch)
+                    return
+                await pause.wait()
+            else:
+                return
+
+    async def _settle_once(self, batch: Sequence[_Outcome]) -> None:
+        settlements = [outcome.settlement for outcome in batch]
+        ours = await self._line.run(lambda connection: claims.settle(connection, settlements))
+        if len(ours) < len(batch):
+            logger.info("%d outcomes came after their lease and changed nothing", len(batch) - len(ours))
+
+    async def _settle_apart(self, batch: Sequence[_Outcome]) -> None:
+        """Something in the batch can't be written: find it by halves, and write of it what can be."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._settle(batch[:middle])
+            await self._settle(batch[middle:])
+            return
+        outcome = batch[0]
+        plain = {**outcome.settlement.data, "detail": "", "address": None}
+        if plain != outcome.settlement.data:
+            await self._settle([replace(outcome, settlement=replace(outcome.settlement, data=plain))])
+
+    async def _write_returns(self) -> None:
+        returns, self._returns = self._returns, _Returns()
+        await self._release(returns.ready, held=False)
+        await self._release(returns.held, held=True)
+
+    async def _release(self, leases: Sequence[Lease], *, held: bool) -> None:
+        pause = Pause()
+        while leases := [lease for lease in leases if lease.left() > 0]:
+            given_back = [lease.claim for lease in leases]
+            try:
+                await self._line.run(
+                    lambda connection, rows=given_back: claims.release(connection, rows, held=held)  # type: ignore[misc]  # mypy can't infer a lambda's defaults
+                )
+            except psycopg.Error as error:
+                self._faults.note("releasing", error)
+                await pause.wait()
+            else:
+                return
+
+
+def _is_the_data(error: psycopg.Error) -> bool:
+    """Would the same rows fail again for what they say, rather than for the server's state?"""
+    return isinstance(error, psycopg.DataError | psycopg.IntegrityError | psycopg.NotSupportedError)
