@@ -111,7 +111,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._killing = False
         self._keepers: dict[Child, asyncio.Task[None]] = {}
-        self._groups: dict[Child, int] = {}
+        self._lives: dict[Child, asyncio.subprocess.Process] = {}
 
     def obey_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -128,12 +128,13 @@ class Supervisor:
         self._stopping.set()
 
     async def until_ended(self) -> None:
-        """Returns when stop() was called and no child is left."""
+        """Returns when stop() was called and no child, nor anybody of its group, is left."""
         await self._stopping.wait()
         deadline = asyncio.get_running_loop().time() + self._grace
         for last in (False, True):
             stage = [child for child in self._keepers if child.ends_last is last]
-            self._signal(stage, signal.SIGTERM)
+            for child in stage:
+                self._ask_to_end(child)
             if not await self._ended(stage, until=deadline):
                 self._kill()
         await asyncio.gather(*self._keepers.values())
@@ -145,14 +146,15 @@ class Supervisor:
             _, pending = await asyncio.wait(pending, timeout=0.05)
         return not pending
 
+    def _ask_to_end(self, child: Child) -> None:
+        # The leader alone: it knows how its own children end well.
+        with contextlib.suppress(KeyError, ProcessLookupError):
+            self._lives[child].terminate()
+
     def _kill(self) -> None:
         self._killing = True
-        self._signal(self._keepers, signal.SIGKILL)
-
-    def _signal(self, children: Iterable[Child], number: signal.Signals) -> None:
-        for child in children:
-            if child in self._groups:
-                _signal_group(self._groups[child], number)
+        for process in self._lives.values():
+            _signal_group(process.pid, signal.SIGKILL)
 
     async def _keep(self, child: Child) -> None:
         backoff, loop = self._backoff(), asyncio.get_running_loop()
@@ -174,7 +176,7 @@ class Supervisor:
             return str(error)
         status = await process.wait()
         await self._clear(process.pid)
-        del self._groups[child]
+        del self._lives[child]
         await _last_words(listening)
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
@@ -193,8 +195,8 @@ class Supervisor:
             )
         finally:
             os.close(inlet)
-        self._groups[child] = process.pid
-        # stop() may have come while the process was being made and there was no group to tell.
+        self._lives[child] = process
+        # stop() may have come while the process was being made and there was nobody to tell.
         if self._stopping.is_set():
             _signal_group(process.pid, signal.SIGKILL if self._killing else signal.SIGTERM)
         return process, listening
