@@ -24,7 +24,7 @@ Headers = tuple[tuple[str, str], ...]
 _EVENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-class Invalid(Exception):  # noqa: N818  # the contract between the rooms
+class Invalid(Exception):
     """This message can't be sent to this target, now or later; the message says why."""
 
     def __init__(self, reason: str) -> None:

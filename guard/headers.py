@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 
 
-class Refused(Exception):  # noqa: N818  # the contract between the rooms
+class Refused(Exception):
     """These headers can't be sent; `errors` says what is wrong with each ("" for all of them together)."""
 
     def __init__(self, errors: dict[str, str]) -> None:

@@ -51,7 +51,7 @@ _ENCODED_CONTROL = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 
 
-class Refused(Exception):  # noqa: N818  # the contract between the rooms
+class Refused(Exception):
     """This URL can't be a destination; the message says why, in words for its owner."""
 
     def __init__(self, reason: str) -> None:
