@@ -11,6 +11,8 @@ from outbox.worker import clock
 from outbox.worker.leases import Lease
 
 WAIT_SECONDS = 1.0  # longer, and another drain may as well have it
+PACE_SECONDS = 1.0
+CLAIMS_PER_PACE = 20  # what a destination does in that part of a second may wait for its turn when we claim
 
 type Send = Callable[[Lease], Coroutine[Any, Any, None]]
 
@@ -39,6 +41,7 @@ class Flights:
         self._by_destination: Counter[UUID] = Counter()
         self._queues: defaultdict[UUID, deque[Lease]] = defaultdict(deque)
         self._queued = 0
+        self._paces = _Paces()
         self._ground = asyncio.Event()
         self._ground.set()
 
@@ -59,14 +62,17 @@ class Flights:
         return [destination for destination in self._by_destination if self.is_busy(destination)]
 
     def is_busy(self, destination: UUID) -> bool:
-        return destination in self._queues or 2 * self._by_destination[destination] > self._cap
+        held = self._by_destination[destination]
+        if destination in self._queues:
+            held += len(self._queues[destination])
+        return held > self._cap // 2 + self._paces.of(destination) // CLAIMS_PER_PACE
 
     def admit(self, lease: Lease) -> None:
         """Start it, or let it wait for its destination's turn, or give it back."""
         destination = lease.claim.destination_id
         if self._by_destination[destination] < self._cap:
             self._start(lease)
-        elif len(self._queues[destination]) < self._cap:
+        elif len(self._queues[destination]) < max(self._cap, self._paces.of(destination)):
             self._queues[destination].append(lease)
             self._queued += 1
             self._bytes += len(lease.claim.body)
@@ -76,6 +82,7 @@ class Flights:
     def give_back_late(self, *, everything: bool = False) -> None:
         """Give back what has waited for too long (or all that waits)."""
         limit = clock.now() - WAIT_SECONDS
+        self._paces.roll()
         for destination in list(self._queues):
             queue = self._queues[destination]
             while queue and (everything or queue[0].began < limit):
@@ -107,6 +114,7 @@ class Flights:
         lease = self._tasks.pop(task)
         destination = lease.claim.destination_id
         self._bytes -= len(lease.claim.body)
+        self._paces.count(destination)
         self._by_destination[destination] -= 1
         if not self._by_destination[destination]:
             del self._by_destination[destination]
@@ -124,3 +132,23 @@ class Flights:
         self._queued -= 1
         self._bytes -= len(lease.claim.body)
         return lease
+
+
+class _Paces:
+    """How many sends of each destination landed in a second, this one or the one before?"""
+
+    def __init__(self) -> None:
+        self._before: Counter[UUID] = Counter()
+        self._now: Counter[UUID] = Counter()
+        self._until = clock.now() + PACE_SECONDS
+
+    def of(self, destination: UUID) -> int:
+        return max(self._before[destination], self._now[destination])
+
+    def count(self, destination: UUID) -> None:
+        self._now[destination] += 1
+
+    def roll(self) -> None:
+        if clock.now() >= self._until:
+            self._before, self._now = self._now, Counter()
+            self._until = clock.now() + PACE_SECONDS

@@ -24,7 +24,8 @@ from outbox.worker.lines import Line
 logger = logging.getLogger("outbox.worker")
 
 MOST = 500
-LINGER_SECONDS = 0.004
+LINGER_SECONDS = 0.01
+FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Settler:
         """For ever; meant to be cancelled once idle."""
         while True:
             await self._news.wait()
-            if 1 < len(self._outcomes) < MOST:
+            if FEW < len(self._outcomes) < MOST:
                 await asyncio.sleep(LINGER_SECONDS)  # under load, a few more go with this settle
             self._news.clear()
             try:
