@@ -28,9 +28,9 @@ SUPERUSER, OWNER, APPLICATION = "postgres", "datapusher_owner", "datapusher"
 DATABASE = "datapusher"
 PORT = 5432
 SOCKET_PATH_BYTES = 107
-LINGER_SECONDS = 1.0  # commands that follow one another needn't start the server each time
+LINGER_SECONDS = 0.5  # commands that follow one another needn't start the server each time
 STOP_SECONDS = 60
-ORPHAN_SECONDS = 5
+ORPHAN_SECONDS = 2
 LOG_BYTES = 5_000_000
 TAKEN = 75  # exit status: another keeper is at it
 NOBODY = 65534
@@ -286,14 +286,20 @@ def own_home(place: Place) -> Path:
 
 
 def reachable(binaries: Path, home: Path) -> Path:
-    copy = home / binaries.parent.name
-    if not copy.exists():
-        draft = home / f"new-binaries.{os.getpid()}"
-        shutil.copytree(binaries.parent, draft, symlinks=True)
-        for path in (draft, *draft.rglob("*")):
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-        draft.rename(copy)
-    return copy / binaries.name
+    """A copy of the binaries, with the libraries that the wheel puts beside its package."""
+    install, package = binaries.parent, binaries.parent.parent
+    copy = home / "wheel" / package.name / install.name / binaries.name
+    if copy.exists():
+        return copy
+    draft = home / f"new.{os.getpid()}-wheel"
+    shutil.copytree(install, draft / package.name / install.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+    for path in (draft, *draft.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    draft.rename(home / "wheel")
+    return copy
 
 
 def die_with(keeper: int, death: signal.Signals) -> None:
