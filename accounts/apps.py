@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = "Accounts"
+
+    def ready(self) -> None:
+        from accounts import checks, rules  # noqa: PLC0415  # the models are there only now
+
+        checks.register()
+        rules.connect()
