@@ -1,0 +1,53 @@
+# Everything starts here: `make help`. Needs a shell, make, any python3 (or uv), and PyPI.
+SHELL = /bin/sh
+PY = .venv/bin/python
+# Two at a time: the tests wait for servers and clocks more than they compute.
+PYTEST = $(PY) -m pytest -n 2
+COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.12 \
+	--custom-compile-command "make requirements"
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check test-16 lint format requirements clean sync-base sync-dev
+
+help: ## what can be done, and the variables that change it
+	@echo "make ..."
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Environment variables (make up needs none):"
+	@awk -F '=|  # ' '/^#?[A-Z0-9_]+=/ { sub(/^#/, "", $$1); printf "  %-32s %s%s\n", $$1, $$3, ($$2 == "" ? "" : " [" $$2 "]") }' .env.example
+
+up: sync-base ## start it all: database, web, workers, and a demo; Ctrl-C ends it all
+	@exec $(PY) manage.py up
+
+test: sync-dev ## all tests
+	$(PYTEST) $(PYTEST_ARGS)
+
+check: sync-dev ## the quick tests
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-16: sync-dev ## all tests on PostgreSQL 16 instead of 18
+	DATABASE_URL= MIGRATION_DATABASE_URL= EMBEDDED_POSTGRES=16 $(PYTEST) $(PYTEST_ARGS)
+
+lint: sync-dev ## style, formatting, import contracts, types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/mypy .
+
+format: sync-dev ## put the code into its form
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+requirements: ## pin anew what pyproject.toml asks for, with hashes
+	$(COMPILE) --upgrade pyproject.toml -o requirements/base.txt
+	$(COMPILE) --upgrade --extra dev -c requirements/base.txt pyproject.toml -o requirements/dev.txt
+
+clean: ## remove what can be made again (not .data)
+	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache staticfiles
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+sync-base:
+	@requirements/sync base
+
+sync-dev:
+	@requirements/sync dev
