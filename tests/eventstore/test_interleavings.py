@@ -1,5 +1,9 @@
-"""Whatever transactions do at once, each committed event stands in exactly one block, and streams are in order."""
+"""Whatever transactions do at once, each committed event is in one block, and streams are in order."""
 
+import random
+import threading
+import time
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 from hypothesis import HealthCheck, example, given, settings
@@ -137,10 +141,52 @@ def test_truncated_snapshots_are_disjoint_and_complete(database: Database, data)
         connection.close()
     snapshots = [verify.Snapshot.parse(text) for text in ["1:1:", *truncated, whole]]
     for xid in range(1, xmax + 3):
-        between = [
-            now.has(xid) and not then.has(xid) for then, now in zip(snapshots, snapshots[1:], strict=False)
-        ]
+        between = [now.has(xid) and not then.has(xid) for then, now in pairwise(snapshots)]
         assert sum(between) == snapshots[-1].has(xid)
-        assert not any(
-            then.has(xid) and not now.has(xid) for then, now in zip(snapshots, snapshots[1:], strict=False)
-        )
+        assert not any(then.has(xid) and not now.has(xid) for then, now in pairwise(snapshots))
+
+
+def test_writers_and_sealers_all_at_once(database: Database):
+    """Six writers that pause, roll back and share streams, three sealers, a transaction held open."""
+    until = time.monotonic() + 2
+    streams = [uuid4() for _ in range(5)]
+    committed: list[int] = []
+    foreign = database.connect(autocommit=False)
+    foreign.execute("SELECT pg_current_xact_id()")
+
+    def write(seed: int) -> None:
+        randomly = random.Random(seed)  # noqa: S311 - a seed, no secret
+        connection = database.connect(autocommit=False)
+        while time.monotonic() < until:
+            count = randomly.randint(0, 5)
+            stores.append(connection, count=count) if count else append_locked(connection, randomly)
+            if randomly.random() < 0.2:
+                time.sleep(randomly.random() / 50)
+            if randomly.random() < 0.2:
+                connection.rollback()
+            else:
+                connection.commit()
+                committed.append(count or 1)
+
+    def append_locked(connection: stores.Connection, randomly: random.Random) -> None:
+        stream = randomly.choice(streams)
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [streams.index(stream)])
+        stores.append(connection, stream)
+
+    def seal(most: int) -> None:
+        connection = database.connect()
+        while time.monotonic() < until:
+            stores.seal(connection, most)
+
+    threads = [threading.Thread(target=write, args=[seed]) for seed in range(6)]
+    threads += [threading.Thread(target=seal, args=[most]) for most in (3, 10, 10_000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    connection = database.connect()
+    stores.seal_all(connection)
+    report = verify.verify(connection)
+    assert report.damages == []
+    assert (report.events, report.unsealed) == (sum(committed), 0)
+    assert report.blocks > 10
