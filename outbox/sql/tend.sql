@@ -10,7 +10,7 @@ SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_destination uuid;
+    v_destination uuid := '00000000-0000-0000-0000-000000000000';  -- before the first
     v_lane lane;
     v_open boolean;
     v_paused boolean;
@@ -24,7 +24,7 @@ BEGIN
     END IF;
     LOOP
         SELECT o.destination_id INTO v_destination FROM outbox o
-         WHERE o.held AND (v_destination IS NULL OR o.destination_id > v_destination)
+         WHERE o.held AND o.destination_id > v_destination  -- (an OR here would read all the rows)
          ORDER BY o.destination_id LIMIT 1;
         EXIT WHEN NOT FOUND;
         SELECT r.active, r.paused INTO v_open, v_paused FROM pusher.route r WHERE r.destination_id = v_destination;
