@@ -37,16 +37,10 @@ class Logbook:
         self._client = client
         self._path = f"/api/v1/accounts/{account_id}/logs/"
         self._login = login
-        self._bearer = bearer
+        self.bearer = bearer
         self._keep_bearer = keep_bearer
         self._seen: set[str] = set()
         self._since: datetime | None = None
-
-    async def bearer(self) -> str:
-        """A token that is good now."""
-        answer = await self._get("/api/v1/auth/me/", {})
-        answer.raise_for_status()
-        return self._bearer
 
     def begin(self, since: str) -> None:
         """Logs of attempts that ended before (ISO 8601, by the server's clock) are not asked for."""
@@ -90,12 +84,12 @@ class Logbook:
         return answer
 
     async def _ask(self, url: str, query: dict[str, str]) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self._bearer}"}
+        headers = {"Authorization": f"Bearer {self.bearer}"}
         # An empty mapping of parameters would take away those that `next` carries.
         return await self._client.get(url, params=query or None, headers=headers)
 
     async def _log_in(self) -> None:
         answer = await self._client.post("/api/v1/auth/login/", json=self._login)
         answer.raise_for_status()
-        self._bearer = answer.json()["data"]["token"]
-        self._keep_bearer(self._bearer)
+        self.bearer = answer.json()["data"]["token"]
+        self._keep_bearer(self.bearer)

@@ -28,11 +28,11 @@ async def play(stage: Stage, items: Iterable[Event], screen: Screen) -> None:
         asyncio.TaskGroup() as together,
     ):
         logbook = _logbook(stage, client)
-        _introduce(stage, await logbook.bearer(), screen)
+        _introduce(stage, screen)
         together.create_task(_read_logs(logbook, story))
         await _feed(stage, items, client, logbook, story)
         await _until_complete(story)
-        _conclude(stage, await logbook.bearer(), story)
+        _conclude(stage, logbook.bearer, story)
 
 
 def run_name() -> str:
@@ -69,12 +69,16 @@ async def _feed(
 
 
 async def _read_logs(logbook: Logbook, story: Story) -> None:
+    trouble = ""
     while True:
         try:
             for log in await logbook.news():
                 story.logged(log)
+            trouble = ""
         except httpx.HTTPError as error:
-            story.screen.say(f"The logs can't be read now ({type(error).__name__}); asking again.")
+            if trouble != str(error):
+                trouble = str(error)
+                story.screen.say(f"The logs can't be read now, asking again: {trouble}")
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -84,7 +88,7 @@ async def _until_complete(story: Story) -> None:
         await asyncio.sleep(LOOK_SECONDS / 4)
 
 
-def _introduce(stage: Stage, bearer: str, screen: Screen) -> None:
+def _introduce(stage: Stage, screen: Screen) -> None:
     screen.say("The demo: an account with three destinations, which gets 326 real events from GitHub.")
     screen.table(
         (
@@ -98,7 +102,7 @@ def _introduce(stage: Stage, bearer: str, screen: Screen) -> None:
             ),
         )
     )
-    _offer(stage, bearer, screen)
+    _offer(stage, stage.bearer, screen)
 
 
 def _conclude(stage: Stage, bearer: str, story: Story) -> None:

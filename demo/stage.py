@@ -1,7 +1,7 @@
 """What must be there before the demo begins? A user, an account with its token, three destinations.
 
-Made once and kept (demo.keep); at each later start only what is missing is made anew. It goes through the same
-operations as everybody's requests.
+Made once and kept (demo.keep); at each later start only what is missing is made anew. It goes through the
+same operations as everybody's requests.
 """
 
 import secrets
@@ -110,7 +110,7 @@ def _user(kept: _Kept) -> User:
 
 
 def _register(password: str) -> str:
-    """The e-mail address; another one when the usual one is taken by a demo whose password is not known here."""
+    """The e-mail address; another one when a demo whose password is not known here has the usual one."""
     try:
         return operations.register_user(email=EMAIL, password=password).email
     except EmailTaken:
@@ -135,7 +135,7 @@ def _account(kept: _Kept, user: User) -> tuple[UUID, int]:
 def _door(kept: _Kept, user: User, account_id: UUID, name: str, port: int) -> Door:
     plan, id_name, secret_name = PLANS[name], f"DEMO_{name}_ID".upper(), f"DEMO_{name}_SECRET".upper()
     wanted = {"url": f"http://{keep.HOST}:{port}{plan.path}", "http_method": plan.http_method, **plan.options}
-    where = {"actor": user, "account_id": account_id, "destination_id": kept.id(id_name)}
+    where: dict[str, Any] = {"actor": user, "account_id": account_id, "destination_id": kept.id(id_name)}
     try:
         operations.update_destination(**where, changes={**wanted, "active": True})
         operations.resume_destination(**where)

@@ -21,6 +21,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connections
 
 from config import embedded
+from config.address import own_host, own_url
 from config.environment import flag
 from config.supervisor import Child, Supervisor, to_standard_output
 
@@ -28,7 +29,6 @@ LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 10.0
 DATABASE_PAUSE_SECONDS = 1.0
 RELEASE_SECONDS = 15.0
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not listened on
 
 
 class Command(BaseCommand):
@@ -146,7 +146,7 @@ def refuse_taken_port(host: str, port: int) -> None:
 
 def why_unready(host: str, port: int) -> str:
     """Empty when `/health/ready` says 200."""
-    connection = http.client.HTTPConnection(EVERYWHERE.get(host, host), port, timeout=5)
+    connection = http.client.HTTPConnection(own_host(host), port, timeout=5)
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
@@ -159,7 +159,7 @@ def why_unready(host: str, port: int) -> str:
 
 
 def welcome(seconds: float, *, demo: bool) -> list[str]:
-    url = own_url()
+    url = own_url(settings.HOST, settings.PORT)
     rows = [
         ("Address", f"{url}/"),
         ("Documents", f"{url}/api/docs/"),
@@ -172,11 +172,6 @@ def welcome(seconds: float, *, demo: bool) -> list[str]:
         *(f"  {name:<10}{value}" for name, value in rows),
         "",
     ]
-
-
-def own_url() -> str:
-    host = EVERYWHERE.get(settings.HOST, settings.HOST)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.PORT}"
 
 
 def registering(url: str) -> str:

@@ -8,20 +8,17 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import connections
 
+from config.address import own_url
 from demo import feeder, stage
 from demo.play import play, run_name
 from demo.screen import Screen
-
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not listened on
 
 
 class Command(BaseCommand):
     help = "Feeds a demo account with real events, receives them, and reads their logs. Needs web and worker."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        host = LOOPBACK.get(settings.HOST, settings.HOST)
-        url = f"http://{f'[{host}]' if ':' in host else host}:{settings.PORT}"
-        ready = stage.prepare(settings.DATA_DIR, url=url)
+        ready = stage.prepare(settings.DATA_DIR, url=own_url(settings.HOST, settings.PORT))
         connections.close_all()  # from here on it is a client like any other
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
