@@ -1,9 +1,9 @@
 """What has happened? The sealed history of an account, in order, and single streams up to this moment."""
 
+import json
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.db import connection
 
 from eventstore.events import RecordedEvent
@@ -47,5 +47,5 @@ def _event(*row: Any) -> RecordedEvent:
         version=version,
         recorded_at=recorded_at,
         payload_digest=None if digest is None else bytes(digest),
-        data=orjson.loads(data),
+        data=json.loads(data),  # not orjson: it reads large integers as floats
     )
