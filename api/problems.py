@@ -42,7 +42,11 @@ MALFORMED = Problem(400, "malformed-request", "The request can't be read")
 UNAUTHENTICATED = Problem(
     401, "unauthenticated", "Valid credentials are needed", "Unauthenticated", "Log in and send the token."
 )
+WRONG_CREDENTIALS = Problem(
+    401, "wrong-credentials", "E-mail or password is wrong", "Unauthenticated", "Nobody has both of them."
+)
 FORBIDDEN = Problem(403, "forbidden", "Your role does not allow this", "Forbidden")
+OWN_ROLE = Problem(403, "own-role", "Nobody changes their own role", "Forbidden")
 NOT_FOUND = Problem(
     404, "not-found", "There is nothing here", "Not Found", "It does not exist, or is not yours."
 )
@@ -50,8 +54,25 @@ METHOD = Problem(405, "method-not-allowed", "This method is not allowed here")
 NOT_ACCEPTABLE = Problem(406, "not-acceptable", "Only JSON is answered here")
 TOO_SLOW = Problem(408, "request-timeout", "The body did not arrive in time")
 CONFLICT = Problem(409, "conflict", "This collides with the present state", "Conflict")
+ALREADY_MEMBER = Problem(409, "already-member", "This user is a member of the account", "Conflict")
+LAST_ADMIN = Problem(
+    409, "last-admin", "An account keeps at least one Admin", "Conflict", "Make somebody else an Admin first."
+)
+TOO_MANY_TOKENS = Problem(
+    409,
+    "too-many-tokens",
+    "Too many earlier tokens are still valid",
+    "Conflict",
+    "Rotate without an overlap.",
+)
+TOO_MANY_DESTINATIONS = Problem(
+    409, "too-many-destinations", "The account has as many destinations as it may", "Conflict"
+)
 NO_LENGTH = Problem(
     411, "length-required", "Content-Length is needed", detail="Send the body with its length, not in chunks."
+)
+STALE = Problem(
+    412, "stale", "It was changed since you read it", detail="Read it again, then repeat the change."
 )
 TOO_LARGE = Problem(413, "content-too-large", "The body is too large")
 TYPE = Problem(415, "unsupported-media-type", "Only application/json in utf-8 is read here")

@@ -10,13 +10,13 @@ import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
 
 from accounts import tokens
 from api import body as bodies
+from api import moments
 from api.body import Receive, Send
 from outbox.intake import Outcome, Submission, Verdict
 
@@ -100,6 +100,10 @@ _UNAVAILABLE = {"success": False, "message": "Unavailable"}
 UNAVAILABLE = _answer(503, _UNAVAILABLE, (b"retry-after", b"1"))
 
 
+def too_large(most_bytes: int) -> Answer:
+    return _invalid(413, "body", f"At most {most_bytes} bytes are taken.", _CLOSE)
+
+
 class _Refused(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -114,7 +118,7 @@ class Receiver:
         self._most_bytes = most_bytes
         self._seconds = seconds
         self._large_bytes = 0
-        self._too_large = _invalid(413, "body", f"At most {most_bytes} bytes are taken.", _CLOSE)
+        self._too_large = too_large(most_bytes)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         try:
@@ -240,7 +244,7 @@ def _received(status: int, verdict: Verdict, name: str) -> Answer:
         "event": {
             "id": verdict.event,
             "event_id": name,
-            "received_timestamp": verdict.received_at and timestamp(verdict.received_at),
+            "received_timestamp": verdict.received_at and moments.as_text(verdict.received_at),
             "deliveries": verdict.deliveries,
             "duplicate": status == 200,
         },
@@ -252,7 +256,7 @@ def _received(status: int, verdict: Verdict, name: str) -> Answer:
 
 
 def _limited(verdict: Verdict, _name: str) -> Answer:
-    return _too_many(verdict.limit, _seconds(verdict.retry_after_ms))
+    return too_many(verdict.limit, _seconds(verdict.retry_after_ms))
 
 
 def _unavailable(verdict: Verdict, _name: str) -> Answer:
@@ -270,7 +274,7 @@ _VERDICTS = {
 
 
 @functools.lru_cache(maxsize=256)
-def _too_many(limit: int, seconds: int) -> Answer:
+def too_many(limit: int, seconds: int) -> Answer:
     return _answer(
         429,
         {"success": False, "message": "Too Many Requests"},
@@ -294,8 +298,3 @@ def _policy(limit: int) -> tuple[bytes, bytes]:
 def _seconds(milliseconds: int) -> int:
     """Whole seconds, rounded up: who waits this long is not refused again for coming too early."""
     return max(1, -(-milliseconds // 1000))
-
-
-def timestamp(moment: datetime) -> str:
-    """UTC, ISO 8601, always with microseconds and Z."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -1,0 +1,31 @@
+"""Who is asking? A bearer token, or a browser's session (with CSRF); the database is asked each time."""
+
+from rest_framework import authentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from accounts import queries
+from accounts.models import User
+
+SCHEME = "bearer"
+
+
+class Bearer(authentication.BaseAuthentication):
+    """`Authorization: Bearer cla_...`. A token that was sent must be valid: no session stands in for it."""
+
+    def authenticate(self, request: Request) -> tuple[User, str] | None:
+        header = request.headers.get("Authorization")
+        if header is None:
+            return None
+        scheme, _, token = header.partition(" ")
+        user = queries.user_of_bearer(token.strip()) if scheme.lower() == SCHEME else None
+        if user is None:
+            raise AuthenticationFailed
+        return user, token.strip()
+
+    def authenticate_header(self, _request: Request) -> str:
+        return 'Bearer realm="Data Pusher"'
+
+
+class Session(authentication.SessionAuthentication):
+    """Django's session. Its user is read from the database, and must be active."""

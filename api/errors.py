@@ -1,0 +1,165 @@
+"""Which exception is which problem? One table, for every door of the management API.
+
+A view raises, or lets its one domain call raise; nobody answers an error by hand.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.core import exceptions as django
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions as rest
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from accounts import operations
+from api import problems
+from api.problems import Problem
+from delivery.queries import NoSuchDeliveryError
+
+log = logging.getLogger(__name__)
+
+FORM_ERRORS = "non_field_errors"
+
+
+class TooLarge(rest.APIException):
+    """The body is larger than we read."""
+
+    status_code = 413
+    default_detail = problems.TOO_LARGE.title
+
+
+class NoLength(rest.APIException):
+    """The body came without its length."""
+
+    status_code = 411
+    default_detail = problems.NO_LENGTH.detail
+
+
+# The first row that fits decides, so the special stand before the general.
+TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Problem], ...] = (
+    (
+        (rest.ValidationError, django.ValidationError, operations.Invalid, operations.EmailTaken),
+        problems.INVALID,
+    ),
+    (rest.ParseError, problems.MALFORMED),
+    (operations.WrongCredentials, problems.WRONG_CREDENTIALS),
+    ((rest.NotAuthenticated, rest.AuthenticationFailed), problems.UNAUTHENTICATED),
+    (operations.OwnRole, problems.OWN_ROLE),
+    ((rest.PermissionDenied, django.PermissionDenied, operations.NotAllowed), problems.FORBIDDEN),
+    ((rest.NotFound, Http404, operations.NotFound, NoSuchDeliveryError), problems.NOT_FOUND),
+    (operations.AlreadyMember, problems.ALREADY_MEMBER),
+    (operations.LastAdmin, problems.LAST_ADMIN),
+    (operations.TooManyTokens, problems.TOO_MANY_TOKENS),
+    (operations.TooManyDestinations, problems.TOO_MANY_DESTINATIONS),
+    (operations.Stale, problems.STALE),
+    (rest.MethodNotAllowed, problems.METHOD),
+    (rest.NotAcceptable, problems.NOT_ACCEPTABLE),
+    (NoLength, problems.NO_LENGTH),
+    ((TooLarge, django.RequestDataTooBig), problems.TOO_LARGE),
+    (rest.UnsupportedMediaType, problems.TYPE),
+    (rest.Throttled, problems.TOO_MANY),
+    (django.BadRequest, problems.MALFORMED),
+    (django.SuspiciousOperation, problems.MALFORMED),
+    ((OperationalError, InterfaceError), problems.UNAVAILABLE),
+)
+
+
+def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """DRF's exception handler. None: nobody foresaw this; Django logs it and answers by `server_error`."""
+    problem = _problem(error)
+    if problem is None:
+        return None
+    if isinstance(error, DatabaseError | InterfaceError):
+        log.warning("the database is away: %s", type(error).__name__)
+    set_rollback()
+    path = context["request"].path
+    document = problem.document(instance=path, detail=_detail(error), errors=_errors(error))
+    headers = _headers(error, problem)
+    return Response(document, problem.status, headers=headers, content_type=problems.CONTENT_TYPE)
+
+
+def _problem(error: Exception) -> Problem | None:
+    return next((problem for kinds, problem in TABLE if isinstance(error, kinds)), None)
+
+
+_TABLE_KNOWS_BETTER = (
+    rest.ValidationError,
+    rest.NotAuthenticated,
+    rest.AuthenticationFailed,
+    rest.NotFound,
+)
+
+
+def _detail(error: Exception) -> str:
+    """Words for people about this one case; "" takes the table's."""
+    if isinstance(
+        error, rest.ValidationError | rest.NotAuthenticated | rest.AuthenticationFailed | rest.NotFound
+    ):
+        return ""  # the table's words are better than DRF's
+    detail = getattr(error, "detail", "")
+    return str(detail) if isinstance(detail, str) else ""
+
+
+def _errors(error: Exception) -> dict[str, list[str]]:
+    if isinstance(error, rest.ValidationError):
+        return dict(_flat("", error.detail))
+    if isinstance(error, operations.Invalid):
+        return error.errors
+    if isinstance(error, operations.EmailTaken):
+        return {"email": ["This address is known already: log in, or accept the invitation."]}
+    if isinstance(error, django.ValidationError):
+        return {FORM_ERRORS: error.messages}
+    return {}
+
+
+def _flat(path: str, detail: Any) -> Iterator[tuple[str, list[str]]]:
+    """Nested errors by dotted paths: `headers.X-Name`, `retry_schedule_seconds.3`."""
+    if isinstance(detail, Mapping):
+        for field, inner in detail.items():
+            own = path if str(field) in {FORM_ERRORS, ""} and path else str(field)
+            yield from _flat(f"{path}.{field}" if path and own != path else own, inner)
+    elif isinstance(detail, list) and any(isinstance(inner, Mapping | list) for inner in detail):
+        for number, inner in enumerate(detail):
+            yield from _flat(f"{path}.{number}" if path else str(number), inner)
+    else:
+        messages = detail if isinstance(detail, list) else [detail]
+        yield path or FORM_ERRORS, [str(message) for message in messages]
+
+
+def _headers(error: Exception, problem: Problem) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="Data Pusher"'
+    if isinstance(error, rest.Throttled):
+        headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "wait", None) or 1)))
+    if problem is problems.UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    return headers
+
+
+# --- Django's own handlers (config.urls): what fails beside DRF is no HTML either --------------------------
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return _answer(request, _problem(exception) or problems.MALFORMED)
+
+
+def permission_denied(request: HttpRequest, _exception: Exception) -> JsonResponse:
+    return _answer(request, problems.FORBIDDEN)
+
+
+def not_found(request: HttpRequest, _exception: Exception) -> JsonResponse:
+    return _answer(request, problems.NOT_FOUND)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    return _answer(request, problems.INTERNAL)
+
+
+def _answer(request: HttpRequest, problem: Problem) -> JsonResponse:
+    document = problem.document(instance=request.path)
+    return JsonResponse(document, status=problem.status, content_type=problems.CONTENT_TYPE)

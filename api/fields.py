@@ -1,0 +1,76 @@
+"""Which JSON types do fields take? Exactly their own: a number is no text, "true" is no flag, 5.0 is no 5."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from api import moments
+
+
+class Text(serializers.CharField):
+    """A string, as it is: not trimmed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Number(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Flag(serializers.BooleanField):
+    def to_internal_value(self, data: Any) -> bool:
+        if type(data) is not bool:
+            self.fail("invalid", input=data)
+        return data
+
+
+class Texts(serializers.DictField):
+    """An object of strings: header names and values."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(child=Text(allow_blank=True), **options)
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        if not isinstance(data, dict):
+            self.fail("not_a_dict", input_type=type(data).__name__)
+        return super().to_internal_value(data)
+
+
+@extend_schema_field(OpenApiTypes.DATETIME)
+class Moment(serializers.Field[datetime, datetime, str, Any]):
+    """When; written by us alone."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"read_only": True, **options})
+
+    def to_representation(self, value: datetime) -> str:
+        return moments.as_text(value)
+
+
+class Strict(serializers.Serializer[Any]):
+    """A serializer that refuses what it does not know. What is read only may be sent back, and is ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = {str(name): ["This field is not known."] for name in data if name not in self.fields}
+            if unknown:
+                raise ValidationError(unknown)
+        return super().to_internal_value(data)
+
+
+class Nothing(Strict):
+    """For requests without content."""

@@ -1,0 +1,51 @@
+"""How are lists searched? django-filter, with names and types that stand in the OpenAPI document."""
+
+from typing import Any
+
+import django_filters
+from django.db.models import Q, QuerySet
+from django_filters.filterset import FilterSet
+
+LONGEST_SEARCH = 200
+CHOICES = [("true", "true"), ("false", "false")]
+
+
+class Search(django_filters.CharFilter):
+    """Rows that contain the text in any of these fields, in upper or lower case."""
+
+    def __init__(self, *fields: str, **options: Any) -> None:
+        label = f"Contained in {' or '.join(fields)}."
+        super().__init__(max_length=LONGEST_SEARCH, label=label, **options)  # type: ignore[no-untyped-call] # django-filter has no types
+        self._fields = fields
+
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        if not value:
+            return qs
+        found = Q()
+        for field in self._fields:
+            found |= Q(**{f"{field}__icontains": value})
+        return qs.filter(found)
+
+
+class Kept(FilterSet):
+    """What accounts, destinations and members share: ids, people and moments."""
+
+    id = django_filters.UUIDFilter()
+    created_by = django_filters.UUIDFilter(field_name="created_by_id")
+    updated_by = django_filters.UUIDFilter(field_name="updated_by_id")
+    created_at = django_filters.IsoDateTimeFilter()
+    created_at_after = django_filters.IsoDateTimeFilter("created_at", "gte")
+    created_at_before = django_filters.IsoDateTimeFilter("created_at", "lte")
+    updated_at = django_filters.IsoDateTimeFilter()
+    updated_at_after = django_filters.IsoDateTimeFilter("updated_at", "gte")
+    updated_at_before = django_filters.IsoDateTimeFilter("updated_at", "lte")
+
+
+class Flag(django_filters.ChoiceFilter):
+    """`true` or `false`, and nothing that merely looks like it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(choices=CHOICES, **options)  # type: ignore[no-untyped-call] # django-filter has no types
+
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return qs.filter(**{self.field_name: value == "true"}) if value else qs

@@ -1,0 +1,194 @@
+"""How is a list cut into pages? By the values of its last row, so that page 1,000 costs what page 1 costs.
+
+The order is one field and then the id, both in the same direction, so that one index gives both and no row is
+shown twice or left out when others come and go.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db.models import Model, Q, QuerySet
+from rest_framework.exceptions import ValidationError
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.views import APIView
+
+PAGE_SIZE = 50
+LARGEST_PAGE = 100
+PARAMETERS = ("cursor", "page_size", "ordering")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The name that clients use, with `-` for descending, and the model's field behind it."""
+
+    name: str
+    field: str
+    unique: str
+
+    @property
+    def descending(self) -> bool:
+        return self.name.startswith("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page begins: after the row with these two values, or before it."""
+
+    ordering: str
+    backward: bool
+    value: Any
+    unique: str
+
+    def encode(self) -> str:
+        raw = orjson.dumps([self.ordering, self.backward, self.value, self.unique], default=str)
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode(text: str) -> Cursor:
+    """Raises ValueError."""
+    try:
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        ordering, backward, value, unique = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise ValueError("no cursor") from error
+    if not (isinstance(ordering, str) and isinstance(backward, bool) and isinstance(unique, str)):
+        raise ValueError("no cursor")  # noqa: TRY004 (to the caller it is a bad value)
+    return Cursor(ordering, backward, value, unique)
+
+
+class ByCursor(BasePagination):
+    """Needs of its view: `orderings` (the names that clients may use, by field) and `unique`."""
+
+    def paginate_queryset(
+        self, queryset: QuerySet[Any] | Sequence[Any], request: Request, view: APIView | None = None
+    ) -> list[Any]:
+        if not isinstance(queryset, QuerySet):
+            raise TypeError("only queries can be cut by cursors")
+        self._url = request.build_absolute_uri()
+        self._size = _page_size(request.query_params)
+        self._order = _order(request.query_params, view)
+        self._cursor = _cursor(request.query_params, self._order)
+        backward = self._cursor is not None and self._cursor.backward
+        rows = list(self._rows(queryset, backward=backward)[: self._size + 1])
+        self._more = len(rows) > self._size
+        page = rows[: self._size]
+        self._page = page[::-1] if backward else page
+        return self._page
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return Response({"next": self._next(), "previous": self._previous(), "results": data})
+
+    def _rows(self, queryset: QuerySet[Any], *, backward: bool) -> QuerySet[Any]:
+        order = self._order
+        sign = "-" if order.descending != backward else ""
+        if self._cursor is not None:
+            queryset = queryset.filter(_beyond(self._cursor, order, queryset.model, lower=bool(sign)))
+        return queryset.order_by(sign + order.field, sign + order.unique)
+
+    def _next(self) -> str | None:
+        came_back = self._cursor is not None and self._cursor.backward
+        return (
+            self._link(self._page[-1], backward=False) if self._page and (came_back or self._more) else None
+        )
+
+    def _previous(self) -> str | None:
+        if self._cursor is None or not self._page:
+            return None
+        return self._link(self._page[0], backward=True) if self._more or not self._cursor.backward else None
+
+    def _link(self, row: Any, *, backward: bool) -> str:
+        order = self._order
+        cursor = Cursor(order.name, backward, getattr(row, order.field), str(getattr(row, order.unique)))
+        return replace_query_param(self._url, "cursor", cursor.encode())
+
+    def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
+        link = {"type": ["string", "null"], "format": "uri"}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {
+                "next": {**link, "description": "The following page; null on the last one."},
+                "previous": {**link, "description": "The page before; null on the first one."},
+                "results": schema,
+            },
+        }
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        names = [f"{sign}{name}" for name in view.orderings for sign in ("", "-")]
+        return [
+            _parameter("cursor", {"type": "string"}, "From `next` or `previous`."),
+            _parameter(
+                "page_size",
+                {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE_SIZE},
+                "How many at most.",
+            ),
+            _parameter(
+                "ordering",
+                {"type": "string", "enum": names, "default": view.default_ordering},
+                "By which field; `-` for descending.",
+            ),
+        ]
+
+
+def _parameter(name: str, schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+
+
+def _page_size(parameters: Mapping[str, str]) -> int:
+    text = parameters.get("page_size", str(PAGE_SIZE))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= LARGEST_PAGE):
+        raise ValidationError({"page_size": [f"A whole number from 1 to {LARGEST_PAGE}."]})
+    return int(text)
+
+
+def _order(parameters: Mapping[str, str], view: Any) -> Order:
+    orderings: Mapping[str, str] = view.orderings
+    name = parameters.get("ordering", view.default_ordering)
+    field = orderings.get(name.removeprefix("-"))
+    if field is None:
+        names: Sequence[str] = sorted(orderings)
+        raise ValidationError({"ordering": [f"One of {', '.join(names)}; with - before it: descending."]})
+    return Order(name, field, view.unique)
+
+
+def _cursor(parameters: Mapping[str, str], order: Order) -> Cursor | None:
+    text = parameters.get("cursor")
+    if text is None:
+        return None
+    try:
+        cursor = decode(text)
+    except ValueError:
+        cursor = None
+    if cursor is None or cursor.ordering != order.name:
+        raise ValidationError({"cursor": ["It is not from a link of this list, in this order."]})
+    return cursor
+
+
+def _beyond(cursor: Cursor, order: Order, model: type[Model], *, lower: bool) -> Q:
+    """The rows after the cursor's in the direction of reading."""
+    way = "lt" if lower else "gt"
+    try:
+        value = _clean(model, order.field, cursor.value)
+        unique = _clean(model, order.unique, cursor.unique)
+    except (DjangoValidationError, TypeError, ValueError):
+        raise ValidationError({"cursor": ["It is not from a link of this list, in this order."]}) from None
+    # The first condition alone is what the index is entered by.
+    return Q(**{f"{order.field}__{way}e": value}) & (
+        Q(**{f"{order.field}__{way}": value}) | Q(**{f"{order.unique}__{way}": unique})
+    )
+
+
+def _clean(model: type[Model], field: str, value: Any) -> Any:
+    column = model._meta.get_field(field)  # noqa: SLF001 (Django documents _meta)
+    cleaned = column.to_python(value)  # type: ignore[union-attr] # orderings name plain columns
+    if cleaned is None or (isinstance(cleaned, str) and "\x00" in cleaned):
+        raise ValueError("no value")
+    return cleaned

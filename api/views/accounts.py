@@ -1,0 +1,160 @@
+"""The accounts that the caller is a member of."""
+
+from typing import Any, ClassVar
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts import operations, queries
+from accounts.models import Account
+from api import filters, problems
+from api.endpoint import Endpoint, written
+from api.fields import Moment, Number, Strict, Text
+from api.problems import Problem
+from api.schema import NOTHING, envelope
+
+
+class AccountFields(Strict):
+    """An account. `app_secret_token` is there only in the answer to its creation."""
+
+    id = serializers.UUIDField(read_only=True)
+    name = Text(help_text="At most 200 characters.")
+    website = Text(required=False, allow_blank=True, help_text="http or https; may be empty.")
+    rate_limit_per_second = Number(required=False, help_text="Events per second; changed by Admins only.")
+    token_hint = serializers.CharField(read_only=True, help_text="Which secret token is the present one.")
+    token_created_at = Moment()
+    app_secret_token = serializers.CharField(
+        read_only=True, required=False, help_text="For `CL-X-TOKEN`. Shown once, when it is made."
+    )
+    created_at = Moment()
+    updated_at = Moment()
+    created_by = serializers.UUIDField(source="created_by_id", read_only=True)
+    updated_by = serializers.UUIDField(source="updated_by_id", read_only=True)
+
+    class Meta:
+        ref_name = "Account"
+
+
+class Rotation(Strict):
+    """How long the earlier secret goes on being valid."""
+
+    overlap_seconds = Number(default=0, help_text="From 0 (at once) to 604800.")
+
+
+class RotatedToken(Strict):
+    """The new secret."""
+
+    app_secret_token = serializers.CharField(read_only=True, help_text="Shown once.")
+    token_hint = serializers.CharField(read_only=True)
+    token_created_at = Moment()
+
+
+class AccountFilters(filters.Kept):
+    name = django_filters.CharFilter()
+    website = django_filters.CharFilter()
+    search = filters.Search("name", "website")
+
+
+WRITTEN = envelope("AccountWritten", AccountFields())
+
+
+@extend_schema_view(
+    list=extend_schema(operation_id="list_accounts", summary="Your accounts"),
+    retrieve=extend_schema(operation_id="read_account", summary="One account", responses=AccountFields),
+    create=extend_schema(
+        operation_id="create_account",
+        summary="Create an account",
+        description="Whoever registered may, and who is Admin of some account; they become its Admin.",
+        responses={201: WRITTEN},
+    ),
+    update=extend_schema(
+        operation_id="replace_account", summary="Change an account", responses={200: WRITTEN}
+    ),
+    partial_update=extend_schema(
+        operation_id="update_account", summary="Change some fields of an account", responses={200: WRITTEN}
+    ),
+    destroy=extend_schema(
+        operation_id="delete_account",
+        summary="Delete an account",
+        description="With its destinations, members, logs and payloads. No attempt starts over 2 s later.",
+        responses={200: NOTHING},
+    ),
+)
+class Accounts(Endpoint):
+    tag = "accounts"
+    serializer_class = AccountFields
+    filterset_class = AccountFilters
+    queryset = Account.objects.none()
+    orderings: ClassVar[dict[str, str]] = {
+        "created_at": "created_at",
+        "updated_at": "updated_at",
+        "name": "name",
+    }
+    default_ordering = "-created_at"
+    lookup_url_kwarg = "account_id"
+    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {
+        "create": (problems.FORBIDDEN,),
+        "rotate_token": (problems.TOO_MANY_TOKENS,),
+    }
+
+    def get_queryset(self) -> QuerySet[Account]:
+        return queries.accounts_of(self.user)
+
+    def list(self, _request: Request) -> Response:
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(AccountFields(page, many=True).data)
+
+    def create(self, _request: Request) -> Response:
+        made = operations.create_account(actor=self.user, **self.content(AccountFields))
+        shown = self._shown(made.account.pk)
+        return written({**shown, "app_secret_token": made.app_secret_token}, status=201)
+
+    def retrieve(self, _request: Request, account_id: str) -> Response:
+        _ = account_id
+        return Response(self._shown(self.id("account_id")))
+
+    def update(self, _request: Request, account_id: str, *, partial: bool = False) -> Response:
+        _ = account_id
+        account = operations.update_account(
+            actor=self.user,
+            account_id=self.id("account_id"),
+            changes=self.content(AccountFields, partial=partial),
+        )
+        return written(self._shown(account.pk))
+
+    def partial_update(self, request: Request, account_id: str) -> Response:
+        return self.update(request, account_id, partial=True)
+
+    def destroy(self, _request: Request, account_id: str) -> Response:
+        _ = account_id
+        operations.delete_account(actor=self.user, account_id=self.id("account_id"))
+        return written(None)
+
+    @extend_schema(
+        operation_id="rotate_token",
+        summary="Make a new secret token",
+        request=Rotation,
+        responses={201: envelope("RotatedTokenWritten", RotatedToken())},
+    )
+    @action(detail=True, methods=["post"], url_path="token/rotate")
+    def rotate_token(self, _request: Request, account_id: str) -> Response:
+        _ = account_id
+        made = operations.rotate_token(
+            actor=self.user, account_id=self.id("account_id"), **self.content(Rotation)
+        )
+        shown = RotatedToken(
+            {
+                "app_secret_token": made.app_secret_token,
+                "token_hint": made.token.hint,
+                "token_created_at": made.token.created_at,
+            }
+        )
+        return written(shown.data, status=201)
+
+    def _shown(self, account_id: Any) -> dict[str, Any]:
+        return AccountFields(queries.account(self.user, account_id)).data

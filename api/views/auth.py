@@ -1,0 +1,145 @@
+"""How do people come in and go out?"""
+
+from typing import ClassVar
+
+from django.contrib import auth
+from django.http import HttpRequest
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts import operations, queries
+from accounts.models import User
+from api import problems
+from api.endpoint import Endpoint, written
+from api.fields import Flag, Moment, Nothing, Strict, Text
+from api.problems import Problem
+from api.schema import NOTHING, envelope
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+LONGEST_INPUT = 2000  # a bound for hashing; the rules themselves are the model's
+
+
+class UserFields(Strict):
+    """A person."""
+
+    id = serializers.UUIDField(read_only=True)
+    email = serializers.CharField(read_only=True)
+    created_at = Moment()
+    updated_at = Moment()
+    created_by = serializers.UUIDField(source="created_by_id", read_only=True)
+    updated_by = serializers.UUIDField(source="updated_by_id", read_only=True)
+
+    class Meta:
+        ref_name = "User"
+
+
+class Me(UserFields):
+    """The person who asks."""
+
+    may_create_accounts = serializers.SerializerMethodField()
+
+    class Meta:
+        ref_name = "Me"
+
+    def get_may_create_accounts(self, user: User) -> bool:
+        return queries.may_create_accounts(user)
+
+
+class Registration(Strict):
+    """Both are required; the password has at least 8 characters and isn't a common one."""
+
+    email = Text(max_length=LONGEST_INPUT)
+    password = Text(max_length=LONGEST_INPUT, write_only=True)
+
+
+class Credentials(Strict):
+    """`session`: for browsers, a cookie instead of a token."""
+
+    email = Text(max_length=LONGEST_INPUT)
+    password = Text(max_length=LONGEST_INPUT, write_only=True)
+    session = Flag(default=False)
+
+
+class LoggedIn(Strict):
+    """`token` is shown once; null for a session."""
+
+    token = serializers.CharField(read_only=True, allow_null=True)
+    user = UserFields(read_only=True)
+
+
+class Authentication(Endpoint):
+    """Register, log in, log out, and who am I."""
+
+    tag = "auth"
+    serializer_class = UserFields
+    filter_backends = []
+    pagination_class = None  # type: ignore[assignment] # DRF takes None for: no pages
+    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {"log_in": (problems.WRONG_CREDENTIALS,)}
+
+    @extend_schema(
+        operation_id="register",
+        summary="Register",
+        request=Registration,
+        responses={201: envelope("UserWritten", UserFields())},
+    )
+    @action(
+        detail=False,
+        methods=["post"],
+        url_path="register",
+        authentication_classes=[],
+        permission_classes=[AllowAny],
+    )
+    def register(self, _request: Request) -> Response:
+        user = operations.register_user(**self.content(Registration))
+        return written(UserFields(user).data, status=201)
+
+    @extend_schema(
+        operation_id="log_in",
+        summary="Log in",
+        request=Credentials,
+        responses={200: envelope("LoggedInWritten", LoggedIn())},
+    )
+    @action(
+        detail=False,
+        methods=["post"],
+        url_path="login",
+        authentication_classes=[],
+        permission_classes=[AllowAny],
+    )
+    def log_in(self, request: Request) -> Response:
+        given = self.content(Credentials)
+        session = given.pop("session")
+        token, user = operations.log_in(**given)
+        if session:
+            auth.login(_plain(request), user, backend=BACKEND)
+        return written(LoggedIn({"token": None if session else token, "user": user}).data)
+
+    @extend_schema(
+        operation_id="log_out",
+        summary="Log out",
+        description="The token (or the session) ends at once.",
+        request=None,
+        responses={200: NOTHING},
+    )
+    @action(detail=False, methods=["post"], url_path="logout")
+    def log_out(self, request: Request) -> Response:
+        self.content(Nothing)
+        if isinstance(request.auth, str):
+            operations.log_out(access_token=request.auth)
+        else:
+            auth.logout(_plain(request))
+        return written(None)
+
+    @extend_schema(operation_id="me", summary="Who am I", request=None, responses={200: Me})
+    @action(detail=False, methods=["get"], url_path="me")
+    def me(self, _request: Request) -> Response:
+        return Response(Me(self.user).data)
+
+
+def _plain(request: Request) -> HttpRequest:
+    """Django's own request: log in and out change its session."""
+    return request._request  # noqa: SLF001 (DRF gives no other way)

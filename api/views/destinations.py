@@ -1,0 +1,202 @@
+"""Where an account's events go."""
+
+from typing import Any, ClassVar
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts import operations, queries
+from accounts.models import Destination
+from accounts.operations import access
+from accounts.roles import Action
+from accounts.validators import HTTP_METHODS
+from api import filters, problems
+from api.endpoint import Endpoint, written
+from api.fields import Flag, Moment, Nothing, Number, Strict, Text, Texts
+from api.problems import Problem
+from api.schema import NOTHING, envelope
+
+
+class DestinationFields(Strict):
+    """A destination. `signing_secret` is there only in the answer to its creation."""
+
+    id = serializers.UUIDField(read_only=True)
+    url = Text(help_text="http or https, at an address of the public internet.")
+    http_method = serializers.ChoiceField(
+        HTTP_METHODS,
+        help_text="GET: the event's members become query parameters; else its bytes are the body.",
+    )
+    headers = Texts(
+        source="shown_headers",
+        help_text="Sent with every delivery; may be empty. Secret values are shown as ********; "
+        "sending that back keeps them.",
+    )
+    active = Flag(required=False, help_text="false: no events for it.")
+    paused = serializers.BooleanField(read_only=True, help_text="Events wait for it.")
+    timeout_seconds = Number(required=False, help_text="From 1 to 30; 15 by default.")
+    retry_schedule_seconds = serializers.ListField(
+        child=Number(),
+        required=False,
+        help_text="The pauses between attempts: up to 20 of 1 to 86400 seconds.",
+    )
+    signing_secret = serializers.CharField(
+        read_only=True,
+        required=False,
+        help_text="`whsec_...` (Standard Webhooks). Shown once, when it is made.",
+    )
+    created_at = Moment()
+    updated_at = Moment()
+    created_by = serializers.UUIDField(source="created_by_id", read_only=True)
+    updated_by = serializers.UUIDField(source="updated_by_id", read_only=True)
+
+    class Meta:
+        ref_name = "Destination"
+
+
+class SecretRotation(Strict):
+    """How long the earlier secret signs beside the new one."""
+
+    overlap_seconds = Number(
+        default=operations.destination.ROTATION_OVERLAP_SECONDS, help_text="From 0 (at once) to 604800."
+    )
+
+
+class RotatedSecret(Strict):
+    """The new secret."""
+
+    signing_secret = serializers.CharField(read_only=True, help_text="`whsec_...`. Shown once.")
+
+
+class DestinationFilters(filters.Kept):
+    url = django_filters.CharFilter()
+    http_method = django_filters.ChoiceFilter(choices=[(method, method) for method in HTTP_METHODS])
+    active = filters.Flag()
+    paused = filters.Flag()
+    search = filters.Search("url", "http_method")
+
+
+WRITTEN = envelope("DestinationWritten", DestinationFields())
+
+
+@extend_schema_view(
+    list=extend_schema(operation_id="list_destinations", summary="An account's destinations"),
+    retrieve=extend_schema(
+        operation_id="read_destination", summary="One destination", responses=DestinationFields
+    ),
+    create=extend_schema(
+        operation_id="create_destination", summary="Add a destination", responses={201: WRITTEN}
+    ),
+    update=extend_schema(
+        operation_id="replace_destination", summary="Change a destination", responses={200: WRITTEN}
+    ),
+    partial_update=extend_schema(
+        operation_id="update_destination",
+        summary="Change some fields of a destination",
+        description="`headers` are replaced as a whole.",
+        responses={200: WRITTEN},
+    ),
+    destroy=extend_schema(
+        operation_id="delete_destination",
+        summary="Delete a destination",
+        description="What waits for it is cancelled.",
+        responses={200: NOTHING},
+    ),
+)
+class Destinations(Endpoint):
+    tag = "destinations"
+    serializer_class = DestinationFields
+    filterset_class = DestinationFilters
+    queryset = Destination.objects.none()
+    orderings: ClassVar[dict[str, str]] = {
+        "created_at": "created_at",
+        "updated_at": "updated_at",
+        "url": "url",
+    }
+    default_ordering = "-created_at"
+    lookup_url_kwarg = "destination_id"
+    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {"create": (problems.TOO_MANY_DESTINATIONS,)}
+
+    def list(self, _request: Request, account_id: str) -> Response:
+        _ = account_id
+        page = self.paginate_queryset(self.filter_queryset(self._readable()))
+        return self.get_paginated_response(DestinationFields(page, many=True).data)
+
+    def create(self, _request: Request, account_id: str) -> Response:
+        _ = account_id
+        made = operations.create_destination(
+            actor=self.user, account_id=self.id("account_id"), **self._content()
+        )
+        shown = DestinationFields(made.destination).data
+        return written({**shown, "signing_secret": made.signing_secret}, status=201)
+
+    def retrieve(self, _request: Request, **_: str) -> Response:
+        self._readable()
+        return Response(DestinationFields(queries.destination(**self._ids())).data)
+
+    def update(self, _request: Request, *, partial: bool = False, **_: str) -> Response:
+        changes = self._content(partial=partial)
+        changed = operations.update_destination(actor=self.user, **self._ids(), changes=changes)
+        return written(DestinationFields(changed).data)
+
+    def partial_update(self, request: Request, **path: str) -> Response:
+        return self.update(request, partial=True, **path)
+
+    def destroy(self, _request: Request, **_: str) -> Response:
+        operations.delete_destination(actor=self.user, **self._ids())
+        return written(None)
+
+    @extend_schema(
+        operation_id="pause_destination",
+        summary="Let its events wait",
+        request=None,
+        responses={200: WRITTEN},
+    )
+    @action(detail=True, methods=["post"])
+    def pause(self, _request: Request, **_: str) -> Response:
+        self.content(Nothing)
+        paused = operations.pause_destination(actor=self.user, **self._ids())
+        return written(DestinationFields(paused).data)
+
+    @extend_schema(
+        operation_id="resume_destination",
+        summary="Send what waited",
+        request=None,
+        responses={200: WRITTEN},
+    )
+    @action(detail=True, methods=["post"])
+    def resume(self, _request: Request, **_: str) -> Response:
+        self.content(Nothing)
+        resumed = operations.resume_destination(actor=self.user, **self._ids())
+        return written(DestinationFields(resumed).data)
+
+    @extend_schema(
+        operation_id="rotate_signing_secret",
+        summary="Make a new signing secret",
+        request=SecretRotation,
+        responses={201: envelope("RotatedSecretWritten", RotatedSecret())},
+    )
+    @action(detail=True, methods=["post"], url_path="signing-secret/rotate")
+    def rotate_signing_secret(self, _request: Request, **_: str) -> Response:
+        made = operations.rotate_signing_secret(
+            actor=self.user, **self._ids(), **self.content(SecretRotation)
+        )
+        return written({"signing_secret": made.signing_secret}, status=201)
+
+    def _ids(self) -> dict[str, Any]:
+        return {"account_id": self.id("account_id"), "destination_id": self.id("destination_id")}
+
+    def _readable(self) -> QuerySet[Destination]:
+        account_id = self.id("account_id")
+        access.require(self.user, account_id, Action.READ_DESTINATION)
+        return queries.destinations_of(account_id)
+
+    def _content(self, *, partial: bool = False) -> dict[str, Any]:
+        content = self.content(DestinationFields, partial=partial)
+        if "shown_headers" in content:
+            content["headers"] = content.pop("shown_headers")
+        return content

@@ -1,0 +1,177 @@
+"""What became of each delivery of an account?"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from uuid import UUID
+
+import django_filters
+import orjson
+from django.db.models import Q, QuerySet
+from django_filters.filterset import FilterSet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from accounts import queries
+from accounts.operations import access
+from accounts.roles import Action
+from api import filters
+from api.endpoint import Endpoint
+from api.fields import Moment, Strict
+from delivery import queries as deliveries
+from delivery.models import DeliveryLog
+
+SHOWN_IN_LISTS = 16 << 10
+STATUSES = ("pending", "success", "failed")
+
+
+@extend_schema_field(OpenApiTypes.OBJECT)
+class AsReceived(serializers.JSONField):
+    """The event's own JSON."""
+
+
+class LogFields(Strict):
+    """One delivery: an event at a destination."""
+
+    id = serializers.UUIDField(source="delivery_id", read_only=True)
+    event_id = serializers.CharField(source="client_event_id", read_only=True, help_text="The client's own.")
+    account_id = serializers.UUIDField(read_only=True)
+    destination_id = serializers.UUIDField(read_only=True)
+    received_timestamp = Moment(source="received_at")
+    processed_timestamp = Moment(
+        source="processed_at", allow_null=True, help_text="The end of the last attempt."
+    )
+    status = serializers.ChoiceField(STATUSES, read_only=True)
+    attempts = serializers.IntegerField(read_only=True, help_text="How many there were.")
+    reason = serializers.CharField(
+        read_only=True, help_text="How the last attempt ended, or why there is none."
+    )
+    response_status = serializers.IntegerField(read_only=True, allow_null=True)
+    next_attempt_timestamp = Moment(source="next_attempt_at", allow_null=True)
+    received_data = AsReceived(
+        read_only=True,
+        allow_null=True,
+        required=False,
+        help_text="As received; null when it was erased; left out of lists above 16 KiB.",
+    )
+    received_data_url = serializers.URLField(
+        read_only=True, required=False, help_text="Where it can be read, when it is left out."
+    )
+
+    class Meta:
+        ref_name = "Log"
+
+
+class AttemptFields(Strict):
+    """One attempt."""
+
+    number = serializers.IntegerField(read_only=True)
+    finished_timestamp = Moment(source="recorded_at")
+    reason = serializers.CharField(read_only=True, help_text="`delivered`, or the kind of failure.")
+    response_status = serializers.IntegerField(read_only=True, allow_null=True)
+    duration_us = serializers.IntegerField(read_only=True, allow_null=True, help_text="Microseconds.")
+    address = serializers.CharField(
+        read_only=True, allow_null=True, help_text="The address that was dialled."
+    )
+    detail = serializers.CharField(read_only=True)
+    next_attempt_timestamp = Moment(source="next_attempt_at", allow_null=True)
+
+    class Meta:
+        ref_name = "Attempt"
+
+
+class LogDetailFields(LogFields):
+    """One delivery with every attempt."""
+
+    attempt_list = AttemptFields(many=True, read_only=True)
+
+    class Meta:
+        ref_name = "LogDetail"
+
+
+class LogFilters(FilterSet):
+    id = django_filters.UUIDFilter("delivery_id")
+    event_id = django_filters.CharFilter("client_event_id", label="The client's own id.")
+    destination_id = django_filters.UUIDFilter()
+    status = django_filters.ChoiceFilter(choices=[(status, status) for status in STATUSES])
+    received_timestamp = django_filters.IsoDateTimeFilter("received_at")
+    received_timestamp_after = django_filters.IsoDateTimeFilter("received_at", "gte")
+    received_timestamp_before = django_filters.IsoDateTimeFilter("received_at", "lte")
+    processed_timestamp = django_filters.IsoDateTimeFilter("processed_at")
+    processed_timestamp_after = django_filters.IsoDateTimeFilter("processed_at", "gte")
+    processed_timestamp_before = django_filters.IsoDateTimeFilter("processed_at", "lte")
+    search = django_filters.CharFilter(
+        method="by_text",
+        max_length=filters.LONGEST_SEARCH,
+        label="The event id begins with it, or the destination's URL contains it.",
+    )
+
+    def by_text(self, rows: QuerySet[DeliveryLog], _name: str, text: str) -> QuerySet[DeliveryLog]:
+        account_id = self.request.parser_context["kwargs"]["account_id"]
+        destinations = queries.destinations_of(account_id).filter(url__icontains=text)
+        return rows.filter(
+            Q(client_event_id__startswith=text) | Q(destination_id__in=destinations.values("pk"))
+        )
+
+
+@extend_schema_view(
+    list=extend_schema(operation_id="list_logs", summary="An account's deliveries, the newest first"),
+    retrieve=extend_schema(
+        operation_id="read_log", summary="One delivery with its attempts", responses=LogDetailFields
+    ),
+)
+class Logs(Endpoint):
+    tag = "logs"
+    serializer_class = LogFields
+    filterset_class = LogFilters
+    queryset = DeliveryLog.objects.none()
+    orderings: ClassVar[dict[str, str]] = {"received_timestamp": "received_at"}
+    default_ordering = "-received_timestamp"
+    unique = "delivery_id"
+    lookup_url_kwarg = "log_id"
+
+    def list(self, request: Request, account_id: str) -> Response:
+        _ = account_id
+        rows = deliveries.logs(self._readable())
+        page = self.paginate_queryset(self.filter_queryset(rows)) or []
+        return self.get_paginated_response(_with_data(page, request))
+
+    def retrieve(self, _request: Request, **_: str) -> Response:
+        account_id = self._readable()
+        log = deliveries.log(account_id, self.id("log_id"))
+        attempts = deliveries.attempts(account_id, log.delivery_id)
+        body = deliveries.received_data(account_id, log.event_id)
+        return Response(
+            {
+                **LogFields(log).data,
+                "received_data": None if body is None else orjson.Fragment(body),
+                "attempt_list": AttemptFields(attempts, many=True).data,
+            }
+        )
+
+    def _readable(self) -> UUID:
+        account_id = self.id("account_id")
+        access.require(self.user, account_id, Action.READ_LOG)
+        return account_id
+
+
+def _with_data(page: Sequence[DeliveryLog], request: Request) -> list[dict[str, Any]]:
+    """The page as it is shown, with the events' content: one query for all of them."""
+    if not page:
+        return []
+    events = {row.event_id for row in page}
+    bodies = deliveries.received_data_of(page[0].account_id, events, at_most=SHOWN_IN_LISTS)
+    return [{**LogFields(row).data, **_data(row, bodies, request)} for row in page]
+
+
+def _data(row: DeliveryLog, bodies: dict[UUID, bytes | None], request: Request) -> dict[str, Any]:
+    if row.event_id not in bodies:
+        return {"received_data": None}
+    body = bodies[row.event_id]
+    if body is not None:
+        return {"received_data": orjson.Fragment(body)}
+    path = {"account_id": row.account_id, "log_id": row.delivery_id}
+    return {"received_data_url": reverse("logs-detail", kwargs=path, request=request)}
