@@ -49,10 +49,12 @@ async def receiving(
     application = web.Application(client_max_size=LARGEST_BODY)
     for name, door in doors.items():
         application.router.add_route("*", door.path, _handler(name, door, tell))
-    runner = web.AppRunner(application, access_log=None, max_line_size=LONGEST_REQUEST_LINE)
+    runner = web.AppRunner(
+        application, access_log=None, max_line_size=LONGEST_REQUEST_LINE, shutdown_timeout=1
+    )
     await runner.setup()
     try:
-        await web.TCPSite(runner, keep.HOST, port, shutdown_timeout=1).start()
+        await web.TCPSite(runner, keep.HOST, port).start()
         yield
     finally:
         await runner.cleanup()
