@@ -6,7 +6,6 @@ class OutboxConfig(AppConfig):
     verbose_name = "Outbox"
 
     def ready(self) -> None:
-        from outbox import handlers
+        from outbox import checks, handlers  # noqa: F401, PLC0415 - models are ready only now; checks register
 
         handlers.connect()
-        # outbox.checks registers itself when the worker's room is imported

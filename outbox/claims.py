@@ -18,11 +18,11 @@ import orjson
 import psycopg
 from django.conf import settings
 
+from outbox import wake
 from outbox.retry import Verdict
-from outbox.wake import CHANNEL  # noqa: F401 (workers listen on it)
-
 
 SCOPE = 0
+CHANNEL = wake.CHANNEL  # where workers hear that something may be due
 LATE_COMMIT = timedelta(milliseconds=250)  # rows get their due_at before they commit: look back this far
 
 

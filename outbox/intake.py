@@ -245,7 +245,13 @@ class Intake:
                 continue
             fanned_out = fanned_out or outcome == "accepted"
             verdict = Verdict(
-                Outcome(outcome), event, received_at, deliveries or 0, limit or 0, remaining or 0, retry_after or 0
+                Outcome(outcome),
+                event,
+                received_at,
+                deliveries or 0,
+                limit or 0,
+                remaining or 0,
+                retry_after or 0,
             )
             item.answer(verdict)
         if fanned_out:
@@ -256,7 +262,9 @@ class Intake:
         """Once a second at most: while the database is away, every batch ends here."""
         if time.monotonic() - self._complained >= 1:
             self._complained = time.monotonic()
-            log.warning("the database does not accept: %s", (str(error) or type(error).__name__).splitlines()[0])
+            log.warning(
+                "the database does not accept: %s", (str(error) or type(error).__name__).splitlines()[0]
+            )
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
@@ -268,4 +276,3 @@ class Intake:
         if connection is not None:
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()
-

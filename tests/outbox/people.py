@@ -5,8 +5,9 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from accounts import operations, tokens
 from django.test import override_settings
+
+from accounts import operations, tokens
 from eventstore.identifiers import uuid7
 from outbox import intake
 
@@ -25,12 +26,16 @@ class Account:
 
 def account(*, limit=5, destinations=1, url=NOWHERE, **destination) -> Account:
     """An account of a fresh user; `destination` is passed on, e.g. http_method="GET"."""
-    admin = operations.register_user(email=f"user{next(_numbers)}@example.com", password="correct horse battery")
+    admin = operations.register_user(
+        email=f"user{next(_numbers)}@example.com", password="correct horse battery"
+    )
     made = operations.create_account(actor=admin, name="Alice's", rate_limit_per_second=limit)
     options = {"http_method": "POST", "headers": {}} | destination
     with override_settings(DESTINATION_ALLOW=["127.0.0.0/8"]):
         ids = [
-            operations.create_destination(actor=admin, account_id=made.account.id, url=url, **options).destination.id
+            operations.create_destination(
+                actor=admin, account_id=made.account.id, url=url, **options
+            ).destination.id
             for _ in range(destinations)
         ]
     return Account(made.account.id, _parsed(made.app_secret_token), made.app_secret_token, ids, admin)

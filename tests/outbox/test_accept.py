@@ -8,9 +8,9 @@ from uuid import UUID
 
 import psycopg
 import pytest
+
 from accounts import operations
 from outbox.intake import Intake, Outcome, Submission
-
 from tests.outbox import people
 
 BODY = b'{"n": 1}'
@@ -36,7 +36,9 @@ def outcomes(verdicts):
 
 
 def count(connection, table, account):
-    return connection.execute(f"SELECT count(*) FROM {table} WHERE account_id = %s", [account.id]).fetchone()[0]
+    return connection.execute(f"SELECT count(*) FROM {table} WHERE account_id = %s", [account.id]).fetchone()[
+        0
+    ]
 
 
 @pytest.fixture
@@ -47,7 +49,10 @@ def sql(database):
 def test_an_accepted_event_is_stored_with_one_row_per_active_destination(database, sql):
     alice = people.account(destinations=3, limit=5)
     operations.update_destination(
-        actor=alice.admin, account_id=alice.id, destination_id=alice.destinations[0], changes={"active": False}
+        actor=alice.admin,
+        account_id=alice.id,
+        destination_id=alice.destinations[0],
+        changes={"active": False},
     )
     (verdict,) = accept(Submission(alice.token, "order-1", BODY))
     assert verdict.outcome is Outcome.ACCEPTED
@@ -91,7 +96,10 @@ def test_an_id_twice_within_one_batch_makes_one_event(database, sql):
 
 def test_two_accounts_may_use_the_same_id(database):
     alice, bob = people.account(), people.account()
-    assert outcomes(accept(Submission(alice.token, "1", BODY), Submission(bob.token, "1", b"{}"))) == ["accepted"] * 2
+    assert (
+        outcomes(accept(Submission(alice.token, "1", BODY), Submission(bob.token, "1", b"{}")))
+        == ["accepted"] * 2
+    )
 
 
 def test_a_limit_of_5_admits_5_of_16_sessions_at_once(database, sql):
@@ -120,9 +128,13 @@ def test_no_rolling_second_holds_more_than_the_limit(database, sql):
         await asyncio.gather(*(door.stop() for door in doors))
 
     asyncio.run(flood())
-    admitted = [at for (at,) in sql.execute("SELECT recorded_at FROM event WHERE type = 'event.received' ORDER BY 1")]
+    admitted = [
+        at for (at,) in sql.execute("SELECT recorded_at FROM event WHERE type = 'event.received' ORDER BY 1")
+    ]
     assert 15 <= len(admitted) <= 20  # the limit, and all of it
-    assert all((later - earlier).total_seconds() > 1 for earlier, later in zip(admitted, admitted[5:], strict=False))
+    assert all(
+        (later - earlier).total_seconds() > 1 for earlier, later in zip(admitted, admitted[5:], strict=False)
+    )
 
 
 def test_a_known_id_answers_first_and_spends_nothing(database):
@@ -180,7 +192,9 @@ def test_an_event_without_destinations_is_kept_and_says_so(database, sql):
     alice = people.account(destinations=0)
     (verdict,) = accept(Submission(alice.token, "1", BODY))
     assert (verdict.outcome, verdict.deliveries) == (Outcome.ACCEPTED, 0)
-    assert sql.execute("SELECT data -> 'deliveries' FROM event WHERE stream_id = %s", [verdict.event]).fetchone() == ([],)
+    assert sql.execute(
+        "SELECT data -> 'deliveries' FROM event WHERE stream_id = %s", [verdict.event]
+    ).fetchone() == ([],)
 
 
 def test_a_gate_that_is_taken_delays_its_own_account_alone(database):
@@ -291,7 +305,9 @@ def test_stopping_finishes_what_is_under_way(database, sql):
 
 def test_an_id_for_the_same_event_and_destination_never_changes(database, sql):
     event, destination = UUID(int=2**100), UUID(int=7)
-    made = {sql.execute("SELECT pusher.delivery_id(%s, %s)", [event, destination]).fetchone()[0] for _ in range(3)}
+    made = {
+        sql.execute("SELECT pusher.delivery_id(%s, %s)", [event, destination]).fetchone()[0] for _ in range(3)
+    }
     (delivery,) = made
     assert (delivery.version, delivery.variant) == (8, "specified in RFC 4122")
     assert delivery.bytes[:6] == event.bytes[:6]
@@ -299,7 +315,9 @@ def test_an_id_for_the_same_event_and_destination_never_changes(database, sql):
 
 def test_a_serialization_failure_is_tried_again(database, monkeypatch):
     alice = people.account()
-    failures = iter([psycopg.errors.DeadlockDetected("collided"), psycopg.errors.SerializationFailure("collided")])
+    failures = iter(
+        [psycopg.errors.DeadlockDetected("collided"), psycopg.errors.SerializationFailure("collided")]
+    )
     real = Intake._execute
 
     async def collide(self, batch):

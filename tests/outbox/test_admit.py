@@ -63,7 +63,9 @@ def test_who_waits_as_told_is_admitted(database):
     granted, remaining, wait = gate.admit(4, START + timedelta(milliseconds=400))
     assert (granted, remaining) == (2, 0)
     assert 600 <= wait <= 602
-    assert gate.admit(1, START + timedelta(milliseconds=1000))[0] == 0  # exactly a second is not over a second
+    assert (
+        gate.admit(1, START + timedelta(milliseconds=1000))[0] == 0
+    )  # exactly a second is not over a second
     assert gate.admit(9, START + timedelta(milliseconds=400 + wait))[0] == 3
 
 

@@ -7,13 +7,13 @@ import time
 from uuid import UUID
 
 import pytest
-from accounts import operations
 from django.test import override_settings
+
+from accounts import operations
 from eventstore import connections
 from outbox import claims
 from outbox.claims import Settlement
 from outbox.retry import Verdict
-
 from tests.outbox import people
 
 BIG = 1 << 30
@@ -66,7 +66,7 @@ def history(sql, delivery):
 
 
 def types(sql, delivery):
-    return [type.removeprefix("delivery.") for _, type, _ in history(sql, delivery)]
+    return [kind.removeprefix("delivery.") for _, kind, _ in history(sql, delivery)]
 
 
 def rows(sql, condition="true"):
@@ -116,7 +116,9 @@ def test_success_ends_the_delivery_with_one_event(database, engine, sql):
     (claim,) = engine.take()
     assert engine.finish([claim]) == {(claim.delivery_id, 1)}
     assert rows(sql) == 0
-    assert [(version, type) for version, type, _ in history(sql, claim.delivery_id)] == [(1, "delivery.succeeded")]
+    assert [(version, kind) for version, kind, _ in history(sql, claim.delivery_id)] == [
+        (1, "delivery.succeeded")
+    ]
 
 
 def test_a_failure_is_due_again_after_its_delay_and_says_when(database, engine, sql):
@@ -124,9 +126,11 @@ def test_a_failure_is_due_again_after_its_delay_and_says_when(database, engine, 
     (claim,) = engine.take()
     engine.finish([claim], Verdict.RETRY, delay_ms=60_000)
     assert engine.take() == []
-    ((_, type, data),) = history(sql, claim.delivery_id)
-    due_at = sql.execute("SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM outbox")
-    assert (type, data["next_attempt_at"]) == ("delivery.attempted", due_at.fetchone()[0])
+    ((_, kind, data),) = history(sql, claim.delivery_id)
+    due_at = sql.execute(
+        "SELECT to_char(due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM outbox"
+    )
+    assert (kind, data["next_attempt_at"]) == ("delivery.attempted", due_at.fetchone()[0])
     sql.execute("UPDATE outbox SET due_at = clock_timestamp()")
     (again,) = engine.take()
     assert (again.delivery_id, again.attempt, again.body) == (claim.delivery_id, 2, claim.body)
@@ -139,7 +143,12 @@ def test_a_batch_of_verdicts_settles_each_for_itself(database, engine, sql):
     taken = engine.take()
     verdicts = list(Verdict)
     engine.settle([settlement(claim, verdict) for claim, verdict in zip(taken, verdicts, strict=True)])
-    assert [types(sql, claim.delivery_id) for claim in taken] == [["succeeded"], ["attempted"], ["exhausted"], ["cancelled"]]
+    assert [types(sql, claim.delivery_id) for claim in taken] == [
+        ["succeeded"],
+        ["attempted"],
+        ["exhausted"],
+        ["cancelled"],
+    ]
     assert rows(sql) == 1
 
 
@@ -150,8 +159,8 @@ def test_a_lapsed_lease_is_one_recorded_interruption_and_the_next_attempt(databa
     (found,) = engine.take()
     assert (found.delivery_id, found.attempt, found.lapses, found.body) == (lost.delivery_id, 2, 1, lost.body)
     assert found.fence > lost.fence
-    ((version, type, data),) = history(sql, lost.delivery_id)
-    assert (version, type, data["attempt"], data["reason"]) == (1, "delivery.interrupted", 1, "interrupted")
+    ((version, kind, data),) = history(sql, lost.delivery_id)
+    assert (version, kind, data["attempt"], data["reason"]) == (1, "delivery.interrupted", 1, "interrupted")
     engine.finish([found])
     assert types(sql, lost.delivery_id) == ["interrupted", "succeeded"]
 
@@ -182,10 +191,14 @@ def test_what_killed_two_workers_is_claimed_alone(database, engine, sql):
     (poison,) = engine.take(rows=1)
     for _ in range(2):
         sql.execute(
-            "UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour' WHERE delivery_id = %s", [poison.delivery_id]
+            "UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour' WHERE delivery_id = %s",
+            [poison.delivery_id],
         )
         taken = engine.take(rows=1)
-    sql.execute("UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour' WHERE delivery_id = %s", [poison.delivery_id])
+    sql.execute(
+        "UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour' WHERE delivery_id = %s",
+        [poison.delivery_id],
+    )
     assert taken[0].lapses == 2
     alone = engine.take()
     assert [(claim.delivery_id, claim.lapses) for claim in alone] == [(poison.delivery_id, 3)]
@@ -229,7 +242,7 @@ def test_the_low_water_mark_hides_nothing_for_long(database, engine, sql):
     assert len(engine.take(since=None)) == 1
 
 
-# --- Circuits ---------------------------------------------------------------------------------------------------
+# --- Circuits
 
 
 def lane(sql, destination):
@@ -238,7 +251,13 @@ def lane(sql, destination):
         " FROM lane WHERE destination_id = %s",
         [destination],
     ).fetchone()
-    return dict(zip(("resting", "opened", "probe", "crowded", "probe_in"), row or (False, 0, None, False, None), strict=True))
+    return dict(
+        zip(
+            ("resting", "opened", "probe", "crowded", "probe_in"),
+            row or (False, 0, None, False, None),
+            strict=True,
+        )
+    )
 
 
 def fail(engine, times, delay_ms=0):
@@ -346,7 +365,9 @@ def test_a_probe_whose_worker_died_makes_room_for_the_next(database, engine, sql
 def test_a_row_held_while_its_lane_closed_is_found(database, engine, sql):
     alice = people.account(limit=100)
     people.events(alice, ["1"])
-    sql.execute("UPDATE outbox SET held = true")  # as accept does when it reads the lane just before it closes
+    sql.execute(
+        "UPDATE outbox SET held = true"
+    )  # as accept does when it reads the lane just before it closes
     assert engine.tend() == 1
     assert len(engine.take()) == 1
 
@@ -391,7 +412,7 @@ def test_what_was_paused_waits_and_comes_back(database, engine, sql):
     assert len(engine.take()) == 2
 
 
-# --- What goes --------------------------------------------------------------------------------------------------
+# --- What goes
 
 
 def purge(engine):
@@ -410,7 +431,9 @@ def test_what_waits_for_a_deleted_destination_is_cancelled_on_record(database, e
     assert engine.finish(taken) == {(taken[0].delivery_id, 1)}
     purge(engine)
     assert (rows(sql), rows(sql, f"destination_id = '{stays}'")) == (5, 5)
-    cancelled = sql.execute("SELECT data ->> 'reason', count(*) FROM event WHERE type = 'delivery.cancelled' GROUP BY 1")
+    cancelled = sql.execute(
+        "SELECT data ->> 'reason', count(*) FROM event WHERE type = 'delivery.cancelled' GROUP BY 1"
+    )
     assert cancelled.fetchall() == [("destination_deleted", 4)]
     assert sql.execute("SELECT count(*) FROM purge").fetchone()[0] == 0
 
@@ -420,7 +443,10 @@ def test_a_destination_made_active_again_in_time_keeps_what_waits(database, engi
     people.events(alice, ["1"])
     for active in (False, True):
         operations.update_destination(
-            actor=alice.admin, account_id=alice.id, destination_id=alice.destinations[0], changes={"active": active}
+            actor=alice.admin,
+            account_id=alice.id,
+            destination_id=alice.destinations[0],
+            changes={"active": active},
         )
     purge(engine)
     assert len(engine.take()) == 1
@@ -439,7 +465,9 @@ def test_a_deleted_account_leaves_history_and_nothing_else(database, engine, sql
     purge(engine)
     assert sql.execute(payloads, [alice.id]).fetchone()[0] == 0
     assert rows(sql) == rows(sql, f"account_id = '{bob.id}'") == 1
-    received = sql.execute("SELECT data -> 'deliveries' FROM event WHERE account_id = %s AND type = 'event.received'", [alice.id])
+    received = sql.execute(
+        "SELECT data -> 'deliveries' FROM event WHERE account_id = %s AND type = 'event.received'", [alice.id]
+    )
     ends = {types(sql, delivery)[-1] for (deliveries,) in received for delivery, _ in deliveries}
     assert ends == {"cancelled", "succeeded"}
     assert sql.execute("SELECT count(*) FROM purge").fetchone()[0] == 0
@@ -455,7 +483,7 @@ def test_a_lapsed_row_of_a_deleted_account_is_interrupted_and_then_cancelled(dat
     assert types(sql, claim.delivery_id) == ["interrupted", "cancelled"]
 
 
-# --- A restore --------------------------------------------------------------------------------------------------
+# --- A restore
 
 
 def test_nothing_is_sent_after_a_restore_until_it_is_acknowledged(database, engine, sql):
@@ -473,7 +501,9 @@ def test_nothing_is_sent_after_a_restore_until_it_is_acknowledged(database, engi
             refused()
     call_command("after_restore", verbosity=0)
     engine.finish([begun])  # the old server's worker is fenced
-    interrupted = sql.execute("SELECT stream_id, data ->> 'attempt' FROM event WHERE type = 'delivery.interrupted'").fetchall()
+    interrupted = sql.execute(
+        "SELECT stream_id, data ->> 'attempt' FROM event WHERE type = 'delivery.interrupted'"
+    ).fetchall()
     assert len(interrupted) == 3  # each may have been sent after the dump
     assert dict(interrupted)[begun.delivery_id] == "1"
     assert dict(interrupted)[failed.delivery_id] == "2"
@@ -486,6 +516,7 @@ def test_nothing_is_sent_after_a_restore_until_it_is_acknowledged(database, engi
 
 def test_a_row_that_the_acknowledgement_has_not_reached_is_interrupted_by_its_claim(database, engine, sql):
     from django.db import transaction
+
     from eventstore import history as epochs
 
     people.events(people.account(), ["1"])

@@ -32,7 +32,9 @@ class Session:
 
     def claim(self, rows, busy=()):
         return self.connection.execute(
-            "SELECT * FROM pusher.claim(0::smallint, %s, %s, %s, %b, NULL)", [rows, 1 << 30, LEASE, list(busy)], prepare=True
+            "SELECT * FROM pusher.claim(0::smallint, %s, %s, %s, %b, NULL)",
+            [rows, 1 << 30, LEASE, list(busy)],
+            prepare=True,
         ).fetchall()
 
     def settle(self, rows, verdict="succeeded"):
@@ -40,7 +42,13 @@ class Session:
         data = [f'{{"attempt": {attempt}, "reason": "x"}}' for attempt in columns[5]]
         self.connection.execute(
             "SELECT * FROM pusher.settle(0::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %b)",
-            [*map(list, (columns[0], columns[1], columns[7], columns[5])), [verdict] * len(rows), [0] * len(rows), data, NO_CIRCUIT],
+            [
+                *map(list, (columns[0], columns[1], columns[7], columns[5])),
+                [verdict] * len(rows),
+                [0] * len(rows),
+                data,
+                NO_CIRCUIT,
+            ],
             prepare=True,
         )
 
@@ -63,7 +71,13 @@ def fill(database, account, event, many, *, held=False, destination=None):
     with database.connect_owner() as owner:
         owner.execute(
             FILL,
-            {"account": account.id, "event": event, "destination": destination or account.destinations[0], "many": many, "held": held},
+            {
+                "account": account.id,
+                "event": event,
+                "destination": destination or account.destinations[0],
+                "many": many,
+                "held": held,
+            },
         )
 
 
@@ -119,7 +133,9 @@ def test_a_crowded_destination_costs_the_others_nothing(grown, database):
     assert scans == 0
     assert fetched <= 50
     scans, fetched = session.counted(
-        lambda: session.connection.execute("SELECT pusher.tend(%s, %s)", [settings.READY_PER_DESTINATION, LEASE])
+        lambda: session.connection.execute(
+            "SELECT pusher.tend(%s, %s)", [settings.READY_PER_DESTINATION, LEASE]
+        )
     )
     assert scans == 0
     assert fetched <= 6 * settings.READY_PER_DESTINATION
@@ -130,7 +146,12 @@ def claims_query():
     text = (SQL / "claim.sql").read_text()
     query = re.search(r"FROM \((SELECT o\.\* FROM outbox o.*?SKIP LOCKED)\) AS r;", text, re.DOTALL).group(1)
     options = re.findall(r"SET (enable_\w+) = (\w+)", text)
-    for name, type_ in (("v_now", "timestamptz"), ("p_since", "timestamptz"), ("p_busy", "uuid[]"), ("p_rows", "int")):
+    for name, type_ in (
+        ("v_now", "timestamptz"),
+        ("p_since", "timestamptz"),
+        ("p_busy", "uuid[]"),
+        ("p_rows", "int"),
+    ):
         query = query.replace(name, f"${['v_now', 'p_since', 'p_busy', 'p_rows'].index(name) + 1}::{type_}")
     return query, options
 

@@ -10,8 +10,12 @@ from delivery.outcome import Outcome, Reason
 from outbox.retry import RETRY_AFTER_CAP_SECONDS, Verdict, attempts_allowed, decide
 
 SCHEDULE = (5, 30, 120)
-FAILED = Outcome(reason=Reason.SERVER_ERROR, status=500, duration_us=1, address=None, retry_after_seconds=None, detail="")
-FAILURES = [reason for reason in Reason if reason not in {Reason.DELIVERED, Reason.GONE, Reason.INVALID_REQUEST}]
+FAILED = Outcome(
+    reason=Reason.SERVER_ERROR, status=500, duration_us=1, address=None, retry_after_seconds=None, detail=""
+)
+FAILURES = [
+    reason for reason in Reason if reason not in {Reason.DELIVERED, Reason.GONE, Reason.INVALID_REQUEST}
+]
 
 
 def judge(outcome=FAILED, attempt=1, schedule=SCHEDULE, jitter=0.0, random=0.5, refusals=0):

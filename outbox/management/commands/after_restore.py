@@ -28,7 +28,9 @@ class Command(BaseCommand):
             self.stdout.write(f"Epoch {epoch} has begun.")
         # Also without a new epoch: an earlier run may have been cut off here.
         waiting = self.interrupt_waiting()
-        self.stdout.write(f"{waiting} waiting deliveries looked at; those of older epochs are on record as interrupted.")
+        self.stdout.write(
+            f"{waiting} waiting deliveries looked at; those of older epochs are on record as interrupted."
+        )
 
     def interrupt_waiting(self) -> int:
         account, delivery = FIRST, FIRST
@@ -38,7 +40,8 @@ class Command(BaseCommand):
             task = progress.add_task("waiting deliveries", total=cursor.fetchone()[0])
             while True:
                 cursor.execute(
-                    "SELECT * FROM pusher.interrupt_waiting(0::smallint, %s, %s, %s)", [account, delivery, SLICE]
+                    "SELECT * FROM pusher.interrupt_waiting(0::smallint, %s, %s, %s)",
+                    [account, delivery, SLICE],
                 )
                 row = cursor.fetchone()
                 if row is None:
