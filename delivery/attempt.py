@@ -3,8 +3,10 @@
 import asyncio
 import dataclasses
 import functools
+import logging
 import ssl
 import time
+import traceback
 from typing import Self
 
 import yarl
@@ -14,6 +16,8 @@ from delivery import outcome as outcomes
 from delivery import transport
 from delivery.outcome import AttemptError, Outcome, Reason
 from guard import addresses, headers, urls
+
+logger = logging.getLogger(__name__)
 
 
 class Sender:
@@ -55,6 +59,8 @@ class Sender:
                 reason, detail, retry_after = error.reason, error.detail, None
             except TimeoutError:
                 reason, detail, retry_after = Reason.TIMEOUT, _late(target, trip), None
+            except Exception as error:
+                reason, detail, retry_after = Reason.PROTOCOL, _unforeseen(error), None
             else:
                 reason, detail = outcomes.of_status(answer.status), outcomes.describe(answer.status)
                 retry_after = _retry_after(answer, now)
@@ -91,6 +97,13 @@ def _late(target: messages.Target, trip: transport.Exchange) -> str:
     else:
         missing = "answer" if trip.status is None else "end of the answer"
     return f"no {missing} within {target.timeout_seconds:g} s"
+
+
+def _unforeseen(error: Exception) -> str:
+    """A bug of ours. The log gets its kind and place, not its words: they may carry a header or the event."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    logger.error("unexpected %s at %s:%s", type(error).__name__, place.filename, place.lineno)
+    return f"unexpected {type(error).__name__}"
 
 
 _NOWHERE = yarl.URL()

@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import errno
 import functools
+import io
 import os
 import select
 import socket
@@ -50,6 +51,8 @@ HEAD_BYTES = 64 * 1024
 HEAD_FIELDS = 128
 FIELD_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024
+PIECE_BYTES = 16 * 1024  # of an answer at one go
+WHOLE_BYTES = 64 * 1024  # of a request at one go
 FRAMED_BODY_BYTES = 8 * BODY_BYTES  # chunks of few bytes have more frame than content
 
 Lookup = Callable[[str], Sequence[str]]
@@ -148,7 +151,9 @@ class _Request(httpx.Request):
         self.url = _origin(str(url.origin()))
         self.headers = cast("httpx.Headers", CIMultiDict(composed.headers))
         self.extensions = {"timeout": {"pool": CONNECT_SECONDS}}
-        self._content = composed.body or b""
+        body = composed.body or b""
+        # aiohttp writes bytes at one go, and warns of large ones; a file goes out piece by piece.
+        self._content = body if len(body) <= WHOLE_BYTES else cast("bytes", io.BytesIO(body))
 
 
 _origin = functools.lru_cache(maxsize=1024)(httpx.URL)
@@ -169,7 +174,7 @@ def _session(connector: "_Connector") -> aiohttp.ClientSession:
         auto_decompress=False,
         trust_env=False,
         timeout=aiohttp.ClientTimeout(total=None),
-        read_bufsize=16 * 1024,
+        read_bufsize=PIECE_BYTES,
         max_line_size=FIELD_BYTES,
         max_field_size=FIELD_BYTES,
         max_headers=HEAD_FIELDS,
@@ -252,6 +257,7 @@ class _Protocol(ResponseHandler):
     _used = False
     _read_bytes = 0
     _most_bytes = HEAD_BYTES
+    _in_head = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -281,19 +287,30 @@ class _Protocol(ResponseHandler):
         return not poll.poll(0)
 
     def set_response_params(self, **kwargs: Any) -> None:
-        self._read_bytes, self._most_bytes = 0, HEAD_BYTES
+        self._read_bytes, self._most_bytes, self._in_head = 0, HEAD_BYTES, True
         super().set_response_params(**kwargs)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         if data[0].code >= 200:  # not an interim answer: the head is over
-            self._most_bytes = self._read_bytes + FRAMED_BODY_BYTES
+            self._most_bytes, self._in_head = self._read_bytes + FRAMED_BODY_BYTES, False
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
+        while self._in_head and len(data) > PIECE_BYTES:  # so that the cap is kept within one large read
+            self._take(data[:PIECE_BYTES])
+            data = data[PIECE_BYTES:]
+            if self.overflowed:
+                return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         self._read_bytes += len(data)
         super().data_received(data)
+        error = self.exception()
         if self._read_bytes > self._most_bytes:
             self._overflow()
+        elif error is not None and self._payload is not None:
+            self._payload.set_exception(error)  # aiohttp forgets it: a bad chunk would wait for the deadline
 
     def _overflow(self) -> None:
         self.overflowed = True
@@ -381,7 +398,7 @@ def _failure(error: Exception, exchange: Exchange) -> AttemptError:
         chain.append(link)
         link = link.__cause__
     for rule in _RULES:
-        for link in chain:
+        for link in reversed(chain):  # the first cause says most
             failure = rule(link)
             if failure is not None:
                 return failure
@@ -419,18 +436,20 @@ def _as_connection(error: BaseException) -> AttemptError | None:
 
 
 def _as_answer(error: BaseException) -> AttemptError | None:
-    if isinstance(error, aiohttp.http_exceptions.LineTooLong):
-        return AttemptError(Reason.TOO_LARGE, "a line of the answer's head is too long")
-    if isinstance(error, aiohttp.http_exceptions.ContentLengthError):
+    if isinstance(error, aiohttp.http_exceptions.HttpProcessingError) and error.message.startswith(
+        ("Too many headers", "Got more than")
+    ):
+        return AttemptError(Reason.TOO_LARGE, "the answer's head has too many or too long lines")
+    if isinstance(error, aiohttp.ClientPayloadError) and str(error).startswith("Response payload is not"):
         return AttemptError(Reason.RESET, "the connection ended before the answer's body did")
-    if isinstance(error, aiohttp.http_exceptions.HttpProcessingError):
-        return AttemptError(Reason.PROTOCOL, "the answer is not HTTP/1.1")
     return None
 
 
 def _as_other(error: BaseException) -> AttemptError | None:
     if isinstance(error, aiohttp.ClientPayloadError | OSError | aiohttp.ClientConnectionError):
         return AttemptError(Reason.RESET, "the connection ended before the answer did")
+    if isinstance(error, aiohttp.http_exceptions.HttpProcessingError):
+        return AttemptError(Reason.PROTOCOL, "the answer is not HTTP/1.1")
     if isinstance(error, aiohttp.InvalidURL | httpx.InvalidURL):
         return AttemptError(Reason.INVALID_REQUEST, "the request can't be written")
     return None
