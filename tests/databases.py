@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from django.core.management import call_command
 from django.db import connections
-from psycopg import sql
+from psycopg import errors, sql
 
 from config import owner
 
@@ -109,8 +110,16 @@ def pointed_at(name: str) -> Iterator[None]:
 
 
 def drop(name: str) -> None:
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
     with maintenance() as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        for _ in range(50):
+            try:
+                connection.execute(statement)
+            except errors.InsufficientPrivilege:  # autovacuum is in it, which only a superuser may end
+                time.sleep(0.1)
+            else:
+                return
+    raise AssertionError(f"{name} can't be dropped")
 
 
 @contextmanager
