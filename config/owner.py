@@ -26,7 +26,7 @@ def acting(alias: str = DEFAULT_DB_ALIAS) -> Iterator[BaseDatabaseWrapper]:
 
 
 def _owner_settings(application: dict[str, Any]) -> dict[str, Any]:
-    changed = {"CONN_MAX_AGE": None, "OPTIONS": {}, "AS_OWNER": True}
+    changed: dict[str, Any] = {"CONN_MAX_AGE": None, "OPTIONS": {}, "AS_OWNER": True}
     if not application.get("EMBEDDED"):
         changed |= address(settings.MIGRATION_DATABASE_URL, name="MIGRATION_DATABASE_URL")
     # The name stays: tests work on copies of the database.
