@@ -35,4 +35,4 @@ def catch_up_all(name: str) -> int:
 
 def active(name: str) -> QuerySet[Projection, int]:
     """The version that readers see, as a subquery: one statement reads it and the rows, so they agree."""
-    return Projection.objects.filter(name=name).values_list("active", flat=True)
+    return Projection.objects.filter(name=name).values_list("active", flat=True)[:1]
