@@ -59,7 +59,7 @@ class Sender:
                 reason, detail, retry_after = error.reason, error.detail, None
             except TimeoutError:
                 reason, detail, retry_after = Reason.TIMEOUT, _late(target, trip), None
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, the attempt needs its record
                 reason, detail, retry_after = Reason.PROTOCOL, _unforeseen(error), None
             else:
                 reason, detail = outcomes.of_status(answer.status), outcomes.describe(answer.status)
