@@ -39,3 +39,8 @@ def database(
         raise pytest.UsageError("a test has either `database` (commits) or `django_db` (rolls back)")
     with django_db_blocker.unblock(), databases.copy(template, str(next(_numbers))) as made:
         yield made
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long values (bodies, fresh tokens) are named by their argument: legible, and alike on all workers."""
+    return argname if isinstance(val, str | bytes) and len(val) > 40 else None
