@@ -148,11 +148,11 @@ def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     return _answer(request, _problem(exception) or problems.MALFORMED)
 
 
-def permission_denied(request: HttpRequest, _exception: Exception) -> JsonResponse:
+def permission_denied(request: HttpRequest, **_: Any) -> JsonResponse:
     return _answer(request, problems.FORBIDDEN)
 
 
-def not_found(request: HttpRequest, _exception: Exception) -> JsonResponse:
+def not_found(request: HttpRequest, **_: Any) -> JsonResponse:
     return _answer(request, problems.NOT_FOUND)
 
 

@@ -1,6 +1,7 @@
 """Is this process alive (`/health/live`), and may it be sent work (`/health/ready`, with reasons if not)?"""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -12,35 +13,23 @@ from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 
 from api.body import Receive, Send
+from config import fitness
 
 LIVE = "/health/live"
 READY = "/health/ready"
 PATHS = frozenset((LIVE, READY))
 KEPT_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0
-OLDEST_SERVER = 160_000
 
 log = logging.getLogger(__name__)
-
-_SETTINGS = """
-    SELECT current_setting('server_version_num')::int,
-           current_setting('fsync') = 'on',
-           current_setting('full_page_writes') = 'on',
-           current_setting('synchronous_commit') <> 'off',
-           NOT pg_is_in_recovery()
-"""
-_REASONS = (
-    "the server does not fsync: what it confirms may be lost",
-    "the server's full_page_writes is off: a crash may tear pages",
-    "synchronous_commit is off: what is confirmed may be lost",
-    "the server is a replica: nothing can be written",
-)
 
 
 def unfit() -> list[str]:
     """Why this program must not work on this database, in words for its operator; empty when it may."""
     try:
         return _unfit_server() or _unmigrated()
+    except fitness.UnfitServer as error:
+        return [str(error)]
     except DatabaseError as error:
         return [_first_line("the database does not answer", error)]
 
@@ -51,27 +40,34 @@ def unready() -> list[str]:
 
 
 def _unfit_server() -> list[str]:
+    connection.ensure_connection()
+    fitness.check(connection.connection)
     with connection.cursor() as cursor:
-        cursor.execute(_SETTINGS)
-        version, *fit = cursor.fetchone()
-    if version < OLDEST_SERVER:
-        return [f"PostgreSQL 16 or later is needed, this is {version // 10_000}"]
-    return [reason for reason, right in zip(_REASONS, fit, strict=True) if not right]
+        cursor.execute("SELECT pg_is_in_recovery()")
+        replica = cursor.fetchone() == (True,)
+    return ["the server is a replica: nothing can be written"] if replica else []
 
 
 def _unmigrated() -> list[str]:
-    known = set(MigrationLoader(None).disk_migrations or ())
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
-        applied: set[tuple[str, str]] = set()
-        if cursor.fetchone() == (True,):
-            cursor.execute("SELECT app, name FROM django_migrations")
-            applied = set(cursor.fetchall())
-    missing = sorted(known - applied)
+    missing = sorted(_known_migrations() - _applied_migrations())
     if not missing:
         return []
     room, name = missing[0]
     return [f"{len(missing)} migrations are not applied ({room}.{name} first): run manage.py migrate"]
+
+
+@functools.cache
+def _known_migrations() -> frozenset[tuple[str, str]]:
+    return frozenset(MigrationLoader(None).disk_migrations or ())
+
+
+def _applied_migrations() -> set[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('public.django_migrations') IS NOT NULL")
+        if cursor.fetchone() != (True,):
+            return set()
+        cursor.execute("SELECT app, name FROM django_migrations")
+        return set(cursor.fetchall())
 
 
 def _unacknowledged() -> list[str]:

@@ -33,8 +33,8 @@ class AsReceived(serializers.JSONField):
     """The event's own JSON."""
 
 
-class LogFields(Strict):
-    """One delivery: an event at a destination."""
+class LogRow(Strict):
+    """A row of the log, without what was received."""
 
     id = serializers.UUIDField(source="delivery_id", read_only=True)
     event_id = serializers.CharField(source="client_event_id", read_only=True, help_text="The client's own.")
@@ -51,6 +51,11 @@ class LogFields(Strict):
     )
     response_status = serializers.IntegerField(read_only=True, allow_null=True)
     next_attempt_timestamp = Moment(source="next_attempt_at", allow_null=True)
+
+
+class LogFields(LogRow):
+    """One delivery: an event at a destination."""
+
     received_data = AsReceived(
         read_only=True,
         allow_null=True,
@@ -146,7 +151,7 @@ class Logs(Endpoint):
         body = deliveries.received_data(account_id, log.event_id)
         return Response(
             {
-                **LogFields(log).data,
+                **LogRow(log).data,
                 "received_data": None if body is None else orjson.Fragment(body),
                 "attempt_list": AttemptFields(attempts, many=True).data,
             }
@@ -164,7 +169,7 @@ def _with_data(page: Sequence[DeliveryLog], request: Request) -> list[dict[str, 
         return []
     events = {row.event_id for row in page}
     bodies = deliveries.received_data_of(page[0].account_id, events, at_most=SHOWN_IN_LISTS)
-    return [{**LogFields(row).data, **_data(row, bodies, request)} for row in page]
+    return [{**LogRow(row).data, **_data(row, bodies, request)} for row in page]
 
 
 def _data(row: DeliveryLog, bodies: dict[UUID, bytes | None], request: Request) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from accounts import tokens
-from api import receiver
+from api import moments, receiver
 from outbox.intake import Outcome, Submission, Verdict
 from tests.api import asgi
 
@@ -480,9 +480,6 @@ def test_what_is_no_json_object_is_refused(body: bytes):
     assert not intake.seen
 
 
-# --- time --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("moment", "text"),
     [
@@ -492,4 +489,4 @@ def test_what_is_no_json_object_is_refused(body: bytes):
     ],
 )
 def test_timestamps_are_utc_with_microseconds(moment: datetime, text: str):
-    assert receiver.timestamp(moment) == text
+    assert moments.as_text(moment) == text

@@ -1,0 +1,164 @@
+"""How do people register, log in and out, and what does each door do without valid credentials?"""
+
+import pytest
+from django.urls import URLPattern, get_resolver
+from rest_framework.test import APIClient
+
+from accounts import operations, tokens
+from accounts.models import AccessToken
+from tests.api.conftest import PASSWORD
+
+NEW = {"email": "Dora@People.example.com", "password": PASSWORD}
+
+
+def anonymous(path: str, content, **options):
+    return APIClient(**options).post("/api/v1/auth" + path, content, format="json")
+
+
+@pytest.mark.django_db
+def test_who_registers_can_log_in_and_see_who_they_are():
+    reply = anonymous("/register/", NEW)
+    assert reply.status_code == 201
+    assert reply.json()["message"] == "Data Received"
+    user = reply.json()["data"]
+    assert user["email"] == "dora@people.example.com"
+    assert user["created_by"] == user["id"]
+    assert "password" not in user
+    reply = anonymous("/login/", NEW)
+    assert reply.status_code == 200
+    token = reply.json()["data"]["token"]
+    assert reply.json()["data"]["user"] == user
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"bearer {token}")
+    assert client.get("/api/v1/auth/me/").json() == {**user, "may_create_accounts": True}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        ({}, ["email", "password"]),
+        ({**NEW, "email": "nobody"}, ["email"]),
+        ({**NEW, "email": ""}, ["email"]),
+        ({**NEW, "email": None}, ["email"]),
+        ({**NEW, "email": "a@b\u0000.example"}, ["email"]),
+        ({**NEW, "email": "x" * 5000}, ["email"]),
+        ({**NEW, "password": "short"}, ["password"]),
+        ({**NEW, "password": "password"}, ["password"]),
+        ({**NEW, "password": 12345678901}, ["password"]),
+        ({**NEW, "password": "x" * 5000}, ["password"]),
+        ({**NEW, "registered": True}, ["registered"]),
+        ({**NEW, "is_active": True}, ["is_active"]),
+    ],
+)
+def test_what_can_not_be_a_user_is_400_field_by_field(content, fields):
+    reply = anonymous("/register/", content)
+    assert reply.status_code == 400
+    assert sorted(reply.json()["errors"]) == fields
+
+
+def test_a_known_address_is_400(alice):
+    reply = anonymous("/register/", {"email": alice.user.email.upper(), "password": PASSWORD})
+    assert reply.status_code == 400
+    assert list(reply.json()["errors"]) == ["email"]
+
+
+def test_an_invited_address_is_not_taken_over_by_registering(alice, account):
+    operations.add_member(actor=alice.user, account_id=account.pk, email=NEW["email"], role="Admin")
+    assert anonymous("/register/", NEW).status_code == 400
+    assert anonymous("/login/", NEW).status_code == 401
+
+
+def test_an_unknown_user_and_a_wrong_password_are_told_alike(alice):
+    wrong = anonymous("/login/", {"email": alice.user.email, "password": "wrong password"})
+    unknown = anonymous("/login/", {"email": "nobody@people.example.com", "password": PASSWORD})
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.json() == unknown.json()
+    assert wrong.json()["message"] == "Unauthenticated"
+    assert wrong["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_log_out_ends_this_token_at_once_and_no_other(alice):
+    other = operations.log_in(email=alice.user.email, password=PASSWORD).access_token
+    reply = alice.post("/auth/logout/")
+    assert (reply.status_code, reply.json()["data"]) == (200, None)
+    assert alice.get("/auth/me/").status_code == 401
+    assert type(alice)(alice.user, other).get("/auth/me/").status_code == 200
+
+
+def test_a_removed_member_and_an_inactive_user_are_out_at_once(alice, bob, account):
+    member = account.members.get(user=bob.user)
+    operations.remove_member(actor=alice.user, account_id=account.pk, member_id=member.pk)
+    assert bob.get(f"/accounts/{account.pk}/").status_code == 404
+    bob.user.is_active = False
+    bob.user.save(actor=None)
+    assert bob.get("/auth/me/").status_code == 401
+
+
+def test_an_expired_token_is_401(alice):
+    AccessToken.objects.update(expires_at="2000-01-01T00:00:00Z")
+    assert alice.get("/auth/me/").status_code == 401
+
+
+def test_a_browser_gets_a_session_and_needs_csrf_to_write(alice):
+    client = APIClient(enforce_csrf_checks=True)
+    reply = client.post(
+        "/api/v1/auth/login/",
+        {"email": alice.user.email, "password": PASSWORD, "session": True},
+        format="json",
+    )
+    assert reply.status_code == 200
+    assert reply.json()["data"]["token"] is None
+    assert client.get("/api/v1/auth/me/").json()["email"] == alice.user.email
+    refused = client.post("/api/v1/accounts/", {"name": "x"}, format="json")
+    assert refused.status_code == 403
+    assert refused.json()["message"] == "Forbidden"
+    headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
+    taken = client.post("/api/v1/accounts/", {"name": "x"}, format="json", headers=headers)
+    assert taken.status_code == 201
+    headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
+    assert client.post("/api/v1/auth/logout/", headers=headers).status_code == 200
+    assert client.get("/api/v1/auth/me/").status_code == 401
+
+
+PUBLIC = {"register", "login"}
+
+
+def _paths() -> list[str]:
+    found: set[str] = set()
+    for pattern in get_resolver("api.urls").url_patterns:
+        assert isinstance(pattern, URLPattern)
+        path = str(pattern.pattern)
+        for name in ("account_id", "destination_id", "log_id"):
+            path = path.replace(f"<str:{name}>", "0199aaaa-0000-7000-8000-000000000000")
+        found.add(path)
+    return sorted(found)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", [path for path in _paths() if path.split("/")[1] not in PUBLIC])
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        "Basic YWxpY2U6eA==",
+        "Bearer \x00",
+        f"Bearer {tokens.make_access().text}",
+        f"Bearer {tokens.make().text}",  # the kind that sends events
+        f"Bearer {tokens.make_access().text}, Bearer {tokens.make_access().text}",
+    ],
+)
+def test_without_valid_credentials_everything_is_401(path, header):
+    client = APIClient()
+    if header is not None:
+        client.credentials(HTTP_AUTHORIZATION=header)
+    for method in ("get", "post", "put", "patch", "delete"):
+        reply = getattr(client, method)("/api/v1/" + path)
+        assert reply.status_code == 401, method
+        assert reply["Content-Type"] == "application/problem+json"
+        assert reply["WWW-Authenticate"].startswith("Bearer")
+        assert reply.json()["message"] == "Unauthenticated"
