@@ -29,7 +29,7 @@ SCOPE = 0
 BLOCKS = 1_000
 NAMED_DIFFERENCES = 20
 RETIRE_LOCK_MS = 200
-RETIRE_SECONDS = 60.0
+RETIRE_SECONDS = 20.0
 _ONE_AT_A_TIME = 0x6C6F6773
 
 _CONTENT = """ROW(event_id, client_event_id, destination_id, received_at, processed_at, status, attempts,
@@ -61,8 +61,10 @@ class Rebuilt:
     left: list[str]
 
 
-def rebuild(progress: Progress) -> Rebuilt:
+def rebuild(progress: Progress, *, compare: bool = True) -> Rebuilt:
     """Build, compare, switch, and remove the old. Raises RebuildError; then nothing is switched.
+
+    Not to compare is for logs that are known to be wrong, or for a projection that was changed.
 
     `progress` is called with a step's name, how much of it is done, and of how much. Django's connection must
     be the owner's.
@@ -71,7 +73,7 @@ def rebuild(progress: Progress) -> Rebuilt:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_ONE_AT_A_TIME]).fetchone()
         if row != (True,):
             raise RebuildError("another rebuild is going on")
-        return _Rebuild(connection, progress).run()
+        return _Rebuild(connection, progress).run(compare=compare)
 
 
 class _Rebuild:
@@ -81,18 +83,18 @@ class _Rebuild:
         self.live = self.number("SELECT active FROM projection WHERE name = %s", NAME)
         self.new = 1 + self.number("SELECT max(version) FROM projection_checkpoint WHERE name = %s", NAME)
 
-    def run(self) -> Rebuilt:
+    def run(self, *, compare: bool) -> Rebuilt:
         retire(self.connection, keep=self.live)
         try:
             self.create()
             self.catch_up("building")
             self.attach()
             self.catch_up("catching up")
-            compared = self.compare()
+            compared = self.compare() if compare else None
             self.catch_up("catching up")
             self.switch(compared)
         except BaseException:
-            retire(self.connection, keep=self.live, patience=5.0)
+            retire(self.connection, keep=self.live)
             raise
         left = retire(self.connection, keep=self.new)
         query = sql.SQL("SELECT count(*) FROM {}").format(_table(self.new))
@@ -126,6 +128,7 @@ class _Rebuild:
     def compare(self) -> int:
         """Compare everything as it is at one block. Returns the last position of that block."""
         self.progress("comparing", 0, 1)
+        self.wait_for_live()
         with self.at_one_block() as reader:
             position = self.position(self.block(self.live, reader), reader)
             self.require_equal(reader, since=None)
@@ -145,13 +148,22 @@ class _Rebuild:
             yield reader
             reader.rollback()
 
-    def switch(self, compared: int) -> None:
+    def switch(self, compared: int | None) -> None:
         """Under both locks no projector moves, and each reads the pointer anew when it gets its lock."""
+        if compared is not None:
+            self.wait_for_live()
         with self.connection.transaction():
             self.connection.execute(_HOLD, [NAME, [self.live, self.new]])
             self.catch_up_to(self.block(self.live))
-            self.require_equal(self.connection, since=compared)
+            if compared is not None:
+                self.require_equal(self.connection, since=compared)
             self.connection.execute("UPDATE projection SET active = %s WHERE name = %s", [self.new, NAME])
+
+    def wait_for_live(self) -> None:
+        """Nobody else moves the new version; but the live one may lag behind it, all by itself."""
+        while self.block(self.live) < self.block(self.new):
+            if not self.number("SELECT pusher.project(%s, %s)", NAME, BLOCKS):
+                time.sleep(0.02)  # another one is at it
 
     def catch_up_to(self, block: int) -> None:
         while (missing := block - self.block(self.new)) > 0:
@@ -172,9 +184,9 @@ class _Rebuild:
         return _number(self.connection, query, values)
 
 
-def retire(connection: Connection, *, keep: int, patience: float = RETIRE_SECONDS) -> list[str]:
+def retire(connection: Connection, *, keep: int) -> list[str]:
     """Remove all versions but one. Returns the tables that are in use for longer than our patience."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + RETIRE_SECONDS
     old = [version for version in _versions(connection) if version != keep]
     return [f"delivery_log_v{version}" for version in old if not _retire(connection, version, deadline)]
 

@@ -40,4 +40,4 @@ def erase(account_id: UUID, *, most: int) -> int:
     """Erase up to so many payloads of an account; 0: none are left, or others are erasing them."""
     with connection.cursor() as cursor:
         cursor.execute(_ERASE, [account_id, account_id, most])
-        return cursor.rowcount
+        return int(cursor.rowcount)

@@ -94,7 +94,8 @@ class Snapshot(NamedTuple):
         return xid < self.end and xid not in self.running
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Block:
     number: int
     epoch: int
     snapshot: str

@@ -1,5 +1,6 @@
 """`manage.py rebuild_logs`: build the logs anew, compare, switch. Exit status 1 when they differ."""
 
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,16 +14,23 @@ from delivery import rebuild
 class Command(BaseCommand):
     help = "Build the delivery logs anew beside the live ones, compare row for row, and switch. Nobody waits."
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--no-compare",
+            action="store_false",
+            dest="compare",
+            help="switch even if they differ: for logs known to be wrong, or made by an older projection",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         try:
             with owner.acting(), Progress(*columns, console=Console(stderr=True)) as progress:
-                built = rebuild.rebuild(_Bars(progress))
+                built = rebuild.rebuild(_Bars(progress), compare=options["compare"])
         except rebuild.RebuildError as error:
             raise CommandError(f"{error}. The live logs are as they were.") from error
-        self.stdout.write(
-            f"rebuilt logs equal the live ones: {built.rows} deliveries, now version {built.version}"
-        )
+        found = "rebuilt logs equal the live ones" if options["compare"] else "rebuilt logs, not compared"
+        self.stdout.write(f"{found}: {built.rows} deliveries, now version {built.version}")
         for table in built.left:
             self.stdout.write(f"{table} is still in use; the next rebuild removes it")
 
