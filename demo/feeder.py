@@ -70,13 +70,13 @@ async def feed(
     for event in items:
         while True:
             await asyncio.sleep(due - time.monotonic())
-            due = max(due, time.monotonic() - 1) + SLACK / per_second
+            due = time.monotonic() + SLACK / per_second
             posting(event)
             happened = await _post(client, token, event)
             yield happened
             if not isinstance(happened, Waiting):
                 break
-            due = time.monotonic() + happened.seconds
+            due = max(due, time.monotonic() + happened.seconds)
 
 
 async def _post(client: httpx.AsyncClient, token: str, event: Event) -> Accepted | Waiting | Refused:

@@ -76,10 +76,14 @@ async def _read_logs(logbook: Logbook, story: Story) -> None:
                 story.logged(log)
             trouble = ""
         except httpx.HTTPError as error:
-            if trouble != str(error):
-                trouble = str(error)
+            if trouble != (told := _first_line(error)):
+                trouble = told
                 story.screen.say(f"The logs can't be read now, asking again: {trouble}")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 async def _until_complete(story: Story) -> None:

@@ -16,7 +16,7 @@ COLOURS = {
     "failed": "bold red",
 }
 ID_WIDTH = 11
-KIND_WIDTH = 20
+KIND_WIDTH = 22
 
 
 class Screen:

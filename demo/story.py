@@ -43,11 +43,11 @@ class Story:
                 self._tell("failed", event.event_id, f"not accepted: {reason}")
 
     def arrived(self, arrival: Arrival) -> None:
-        how = f"by {arrival.method:<4} try {arrival.attempt}, {arrival.verdict}"
+        how = f"{arrival.method:<4} try {arrival.attempt}, {arrival.verdict}"
         if arrival.verdict is not Verdict.VALID:
             self._tell("failed", arrival.event_id, how)
         elif arrival.status >= 400:
-            self._tell("refused", arrival.event_id, f"{how}, answered {arrival.status}: will be retried")
+            self._tell("refused", arrival.event_id, f"{how}, answered {arrival.status}: to be retried")
         elif arrival.attempt > 1:
             self._tell("retried", arrival.event_id, how)
         else:
@@ -78,7 +78,7 @@ class Story:
 
     def _lapse(self, arrival: Arrival) -> str:
         posted = self.posted.get(arrival.event_id)
-        return f", {1000 * (arrival.at - posted):.0f} ms after posting" if posted else ""
+        return f", {1000 * (arrival.at - posted):.0f} ms" if posted else ""
 
     def _tell(self, what: str, event_id: str, detail: str) -> None:
         if event_id in self.kinds:
