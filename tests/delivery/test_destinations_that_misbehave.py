@@ -135,12 +135,13 @@ MISBEHAVIOUR = [
     ("script", "reason", "status"), [row[1:] for row in MISBEHAVIOUR], ids=[row[0] for row in MISBEHAVIOUR]
 )
 def test_one_failed_attempt_with_a_clear_reason_on_time(receiver, loop, script, reason, status):
+    deadline = TIMEOUT if reason is Reason.TIMEOUT else 3.0  # a busy machine must not change the reason
     receiver.on("/hook", script)
     started = time.monotonic()
-    outcome = sending.send(receiver.url("/hook"), loop=loop, timeout_seconds=TIMEOUT)
-    assert time.monotonic() - started < TIMEOUT + SLACK
+    outcome = sending.send(receiver.url("/hook"), loop=loop, timeout_seconds=deadline)
+    assert time.monotonic() - started < deadline + SLACK
     assert (outcome.reason, outcome.status) == (reason, status), outcome.detail
-    assert outcome.duration_us < (TIMEOUT + SLACK) * 1e6
+    assert outcome.duration_us < (deadline + SLACK) * 1e6
     assert outcome.detail
     assert outcome.address == "127.0.0.1"
     assert len(receiver.seen) == 1
@@ -158,17 +159,18 @@ EARLY = [
 @pytest.mark.parametrize(("script", "reason"), [row[1:] for row in EARLY], ids=[row[0] for row in EARLY])
 @pytest.mark.parametrize("size", [100, 8 << 20])
 def test_a_destination_that_does_not_read_is_one_failed_attempt(receiver, loop, script, reason, size):
+    deadline = TIMEOUT if reason is Reason.TIMEOUT else 3.0
     receiver.on_connect = script
     body = b'{"a": "' + b"x" * size + b'"}'
 
     async def work():
         async with sending.sender() as sender:
-            target = sending.target(receiver.url("/hook"), timeout_seconds=TIMEOUT)
+            target = sending.target(receiver.url("/hook"), timeout_seconds=deadline)
             return await sender.send(sending.message(body=body), target, now=time.time())
 
     started = time.monotonic()
     outcome = sending.in_loop(work, loop=loop)
-    assert time.monotonic() - started < TIMEOUT + SLACK
+    assert time.monotonic() - started < deadline + SLACK
     # Whether the close, its reset or the alert is noticed first is the kernel's choice.
     expected = {reason, Reason.RESET} if reason is Reason.PROTOCOL else {reason}
     assert outcome.reason in expected, outcome.detail
@@ -177,7 +179,7 @@ def test_a_destination_that_does_not_read_is_one_failed_attempt(receiver, loop, 
 
 def test_an_answer_before_the_whole_request_was_read_counts(receiver):
     receiver.on_connect = raw(Answer(413, close=True).to_bytes(), close=False, pause=0.3)
-    outcome = sending.send(receiver.url("/hook"), timeout_seconds=TIMEOUT)
+    outcome = sending.send(receiver.url("/hook"))
     assert (outcome.reason, outcome.status) == (Reason.CLIENT_ERROR, 413)
 
 
@@ -203,7 +205,7 @@ def test_a_full_backlog_is_a_timeout_in_the_connect_limit(monkeypatch):
             for filler in fillers:
                 filler.close()
     assert outcome.reason is Reason.TIMEOUT
-    assert outcome.duration_us < 1_500_000
+    assert outcome.duration_us < 2_000_000
 
 
 def test_a_small_gzip_body_is_not_unpacked(receiver):
