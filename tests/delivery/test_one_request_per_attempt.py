@@ -59,8 +59,7 @@ def test_a_fresh_connection_dropped_after_the_request_was_read_is_one_sighting(r
 
 def test_a_connection_that_said_something_unasked_is_not_used_again(receiver, loop):
     async def talkative(reader, writer):
-        writer.write(Answer(200).to_bytes())
-        writer.write(Answer(200, b"an answer to nothing").to_bytes())
+        writer.write(Answer(200).to_bytes() + Answer(200, b"an answer to nothing").to_bytes())
 
     receiver.on("/hook", talkative, Answer(500))
     first, second = sending.in_loop(attempts(receiver, "POST"), loop=loop)
