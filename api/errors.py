@@ -148,12 +148,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     return _answer(request, _problem(exception) or problems.MALFORMED)
 
 
-def permission_denied(request: HttpRequest, **_: Any) -> JsonResponse:
-    return _answer(request, problems.FORBIDDEN)
+def permission_denied(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return _answer(request, _problem(exception) or problems.FORBIDDEN)
 
 
-def not_found(request: HttpRequest, **_: Any) -> JsonResponse:
-    return _answer(request, problems.NOT_FOUND)
+def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return _answer(request, _problem(exception) or problems.NOT_FOUND)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
