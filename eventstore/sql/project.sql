@@ -5,6 +5,13 @@ CREATE FUNCTION pusher.project(p_name text, p_blocks int, p_scope smallint DEFAU
 DECLARE
     v_version int := (SELECT active FROM projection WHERE name = p_name);
 BEGIN
+    -- Before the lock, which is a write: when nothing happens, nothing is written.
+    IF NOT EXISTS (
+        SELECT FROM projection_checkpoint c JOIN block b ON b.scope = c.scope AND b.number = c.block + 1
+         WHERE c.name = p_name AND c.version = v_version AND c.scope = p_scope
+    ) THEN
+        RETURN 0;
+    END IF;
     PERFORM FROM projection_checkpoint c
       WHERE c.name = p_name AND c.version = v_version AND c.scope = p_scope FOR UPDATE SKIP LOCKED;
     IF NOT FOUND OR v_version <> (SELECT active FROM projection WHERE name = p_name) THEN

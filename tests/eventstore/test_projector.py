@@ -143,3 +143,13 @@ def test_a_transaction_around_it_is_refused(tally):
 def test_an_event_of_another_stream_changes_nothing(tally):
     stores.append(tally, uuid4())
     assert stores.project(tally, "tally") == 0  # not sealed: not there
+
+
+@pytest.mark.parametrize("job", [stores.seal, stores.project])
+def test_when_nothing_happens_nothing_is_written(tally, database: Database, job):
+    """Every drain asks a few times a second: that must not cost transaction ids, nor a flush of the log."""
+    fill(tally, 1)
+    stores.project(tally)
+    asking = database.connect(autocommit=False)
+    assert not job(asking)
+    assert stores.number(asking, "SELECT pg_current_xact_id_if_assigned()") is None
