@@ -37,6 +37,7 @@ def refuse_unmigrated() -> None:
 
 def _leases() -> Iterator[Finding]:
     s = settings
+    q: dict[str, Any] = settings.Q_CLUSTER
     patience = s.SHUTDOWN_GRACE_SECONDS - TASK_SLACK_SECONDS - s.DELIVERY_TIMEOUT_MAX
     yield (
         s.DELIVERY_TIMEOUT_MAX + s.LEASE_MARGIN_SECONDS >= s.LEASE_SECONDS,
@@ -54,8 +55,8 @@ def _leases() -> Iterator[Finding]:
         ),
     )
     yield (
-        s.Q_CLUSTER["timeout"] <= s.LEASE_SECONDS,
-        _error(3, f"Q_TIMEOUT ({s.Q_CLUSTER['timeout']}) must be over LEASE_SECONDS ({s.LEASE_SECONDS})"),
+        q["timeout"] <= s.LEASE_SECONDS,
+        _error(3, f"Q_TIMEOUT ({q['timeout']}) must be over LEASE_SECONDS ({s.LEASE_SECONDS})"),
     )
     yield (
         patience < 0,
@@ -68,7 +69,8 @@ def _leases() -> Iterator[Finding]:
 
 
 def _tasks() -> Iterator[Finding]:
-    s, q = settings, settings.Q_CLUSTER
+    s = settings
+    q: dict[str, Any] = settings.Q_CLUSTER
     longest = s.DRAIN_SECONDS + s.SHUTDOWN_GRACE_SECONDS + TASK_SLACK_SECONDS
     yield (
         longest > q["timeout"],

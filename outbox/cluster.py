@@ -44,8 +44,9 @@ PR_SET_PDEATHSIG = 1
 _GROUP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
-class WorkerCluster(Cluster):  # type: ignore[misc]  # django_q is untyped
+class WorkerCluster(Cluster):
     quit = False
+    sentinel: Any
 
     def sig_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the base's signature
         self.quit = True

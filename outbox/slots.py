@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 from django.db import connection
 
-LEASE_SECONDS = 10
+LEASE_SECONDS = 6
 
 _TAKE = """
     INSERT INTO slot (slot, owner, lease_until)

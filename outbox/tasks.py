@@ -44,7 +44,7 @@ def ensure_drains() -> list[int]:
 
 def enqueue_drain(slot: int, seconds: float | None = None) -> None:
     limit = int(seconds or settings.DRAIN_SECONDS) + settings.SHUTDOWN_GRACE_SECONDS + SLACK_SECONDS
-    async_task(
+    async_task(  # type: ignore[no-untyped-call]  # django_q is untyped
         "outbox.tasks.drain",
         slot,
         seconds,

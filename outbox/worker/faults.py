@@ -58,7 +58,7 @@ class Pause:
 
     def next(self) -> float:
         """How many seconds to pause this time."""
-        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
+        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10))
         self._failures += 1
         return random.uniform(0.2, 1.0) * longest  # noqa: S311 - spreading, not secrecy
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import enum
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -67,7 +67,7 @@ class Drain:
         self._lines = {name: Line(name) for name in ("claim", "settle", "pulse", "outbox", "history")}
         self._woken = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._settler = Settler(self._lines["settle"], self._faults)
+        self._settler = Settler(self._lines["settle"], self._faults, returned=self._woken.set)
         self._pulse = Pulse(self._lines["pulse"], slot=slot, owner=self._owner, wake=self._woken.set)
         self._claimed = Batch((), 0.0, 0.0, None)
         self._hungry = False  # the last claim left something behind
@@ -99,7 +99,7 @@ class Drain:
             size=settings.DRAIN_BYTES,
             per_destination=settings.DRAIN_PER_DESTINATION,
             send=self._sending.send,
-            give_back=self._settler.release,
+            give_back=self._give_back,
             landed=self._landed,
         )
         background = [
@@ -199,7 +199,7 @@ class Drain:
         )
         return self._claimed
 
-    async def _start(self, batch: list[Lease]) -> None:
+    async def _start(self, batch: Sequence[Lease]) -> None:
         destinations = {lease.claim.destination_id for lease in batch}
         try:
             reading = await routes.read(self._lines["claim"], destinations, self._faults)
@@ -229,6 +229,10 @@ class Drain:
         self._flights.admit(lease)
         await self._flights.idle()
         await self._settler.idle(lease.left())
+
+    def _give_back(self, lease: Lease) -> None:
+        self._passed_over.add(lease.claim.destination_id)
+        self._settler.give_back(lease)
 
     def _landed(self) -> None:
         gone_on = {one for one in self._passed_over if not self._flights.is_busy(one)}

@@ -41,14 +41,18 @@ class _Returns:
 
     ready: list[Lease] = field(default_factory=list)
     held: list[Lease] = field(default_factory=list)
+    excess: list[Lease] = field(default_factory=list)
 
 
 class Settler:
-    def __init__(self, line: Line, faults: Faults) -> None:
+    """`returned` hears when excess was given back, so that it can be claimed again."""
+
+    def __init__(self, line: Line, faults: Faults, *, returned: Callable[[], None]) -> None:
         self._line = line
         self._faults = faults
         self._outcomes: deque[_Outcome] = deque()
         self._returns = _Returns()
+        self._returned = returned
         self._news = asyncio.Event()
         self._rest = asyncio.Event()
         self._rest.set()
@@ -64,6 +68,11 @@ class Settler:
 
     def release(self, lease: Lease, *, held: bool = False) -> None:
         (self._returns.held if held else self._returns.ready).append(lease)
+        self._wake()
+
+    def give_back(self, lease: Lease) -> None:
+        """More of its destination was claimed than could start."""
+        self._returns.excess.append(lease)
         self._wake()
 
     async def idle(self, within: float) -> bool:
@@ -102,23 +111,25 @@ class Settler:
 
     async def _settle(self, batch: Sequence[_Outcome]) -> None:
         pause = Pause()
-        while batch := [outcome for outcome in batch if outcome.until > clock.now()]:
+        while current := [outcome for outcome in batch if outcome.until > clock.now()]:
             try:
-                await self._settle_once(batch)
+                ours = await self._settle_once(current)
             except psycopg.Error as error:
                 self._faults.note("settling", error)
                 if _is_the_data(error):
-                    await self._settle_apart(batch)
+                    await self._settle_apart(current)
                     return
                 await pause.wait()
             else:
-                return
+                break
+        else:
+            ours = 0
+        if ours < len(batch):
+            logger.info("%d outcomes came after their lease and changed nothing", len(batch) - ours)
 
-    async def _settle_once(self, batch: Sequence[_Outcome]) -> None:
+    async def _settle_once(self, batch: Sequence[_Outcome]) -> int:
         settlements = [outcome.settlement for outcome in batch]
-        ours = await self._line.run(lambda connection: claims.settle(connection, settlements))
-        if len(ours) < len(batch):
-            logger.info("%d outcomes came after their lease and changed nothing", len(batch) - len(ours))
+        return len(await self._line.run(lambda connection: claims.settle(connection, settlements)))
 
     async def _settle_apart(self, batch: Sequence[_Outcome]) -> None:
         """Something in the batch can't be written: find it by halves, and write of it what can be."""
@@ -136,6 +147,9 @@ class Settler:
         returns, self._returns = self._returns, _Returns()
         await self._release(returns.ready, held=False)
         await self._release(returns.held, held=True)
+        if returns.excess:
+            await self._release(returns.excess, held=False)
+            self._returned()
 
     async def _release(self, leases: Sequence[Lease], *, held: bool) -> None:
         pause = Pause()

@@ -1,6 +1,6 @@
-"""The settings of the workers under test: ours, with deadlines so short that leases may lapse within a test."""
+"""The settings of the workers under test: ours, with deadlines so short that leases lapse within a test."""
 
-from tests.settings import *
+from tests.settings import *  # noqa: F403 - as tests.settings itself does
 
 DELIVERY_TIMEOUT = 1
 DELIVERY_TIMEOUT_MAX = 2

@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from accounts import operations, tokens
 from outbox import intake
-
 from tests.databases import Database
-from tests.receivers import Receiver
 
 BASE = Path(__file__).resolve().parent.parent.parent
 _numbers = itertools.count(1)
@@ -53,7 +51,9 @@ class Alice:
         assert presented is not None
         self.token = presented
 
-    def sends_to(self, url: str, *, method: str = "POST", timeout: int = 1, schedule: Sequence[int] = (1, 1, 1)) -> UUID:
+    def sends_to(
+        self, url: str, *, method: str = "POST", timeout: int = 1, schedule: Sequence[int] = (1, 1, 1)
+    ) -> UUID:
         made = operations.create_destination(
             actor=self.user,
             account_id=self.account_id,
@@ -65,21 +65,27 @@ class Alice:
         )
         return made.destination.pk
 
-    def posts(self, *event_ids: str, body: bytes = b'{"n": 1}') -> list[UUID]:
-        """Accepted and committed, as by the receiver; the events' ids."""
+    def posts(self, *event_ids: str, body: bytes = b'{"n": 1}', pause: float | None = None) -> None:
+        """Accepted and committed, as by the receiver: together, or one by one with a pause (seconds)."""
 
-        async def post() -> list[intake.Verdict]:
+        async def post() -> None:
             door = intake.Intake()
             await door.start()
             try:
-                submissions = [intake.Submission(self.token, event_id, body) for event_id in event_ids]
-                return list(await asyncio.gather(*map(door.accept, submissions)))
+                if pause is None:
+                    await asyncio.gather(*(accept(door, event_id) for event_id in event_ids))
+                else:
+                    for event_id in event_ids:
+                        await accept(door, event_id)
+                        await asyncio.sleep(pause)
             finally:
                 await door.stop()
 
-        verdicts = asyncio.run(post())
-        assert {verdict.outcome for verdict in verdicts} == {intake.Outcome.ACCEPTED}
-        return [verdict.event for verdict in verdicts if verdict.event is not None]
+        async def accept(door: intake.Intake, event_id: str) -> None:
+            verdict = await door.accept(intake.Submission(self.token, event_id, body))
+            assert verdict.outcome is intake.Outcome.ACCEPTED, verdict
+
+        asyncio.run(post())
 
 
 class Worker:
@@ -90,7 +96,7 @@ class Worker:
         self._environment = {**database.environment, **QUICK, **environment}
         self.sql = database.connect()
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> Self:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "worker"],
@@ -139,8 +145,8 @@ class Worker:
         """(type, data) of the deliveries' events, in the order they were made."""
         return list(
             self.sql.execute(
-                "SELECT type, data FROM event WHERE type LIKE 'delivery.%%' AND (%s = '{}' OR type = ANY (%s))"
-                " ORDER BY seq",
+                "SELECT type, data FROM event"
+                " WHERE type LIKE 'delivery.%%' AND (%s = '{}' OR type = ANY (%s)) ORDER BY seq",
                 [[f"delivery.{one}" for one in types]] * 2,
             ).fetchall()
         )
@@ -167,13 +173,8 @@ def eventually[T](ask: Callable[[], T], what: str, worker: Worker | None = None,
     return answer
 
 
-@contextlib.contextmanager
-def holding(receiver: Receiver, path: str, *, seconds: float) -> Iterator[None]:
-    """The first request to `path` is answered that late, the later ones at once."""
-    from tests.receivers import Answer
-
-    receiver.on(path, Answer(delay=seconds), Answer())
-    yield
+def parent_of(pid: int) -> int:
+    return int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, check=True).stdout)
 
 
 def _if[T](condition: bool, value: T) -> T | None:
