@@ -40,7 +40,7 @@ def may_create_accounts(user: User) -> bool:
 
 
 def accounts_of(user: User) -> QuerySet[Account]:
-    """The user's accounts, with `member_role_id` and the newest token's `token_hint` and `token_created_at`."""
+    """The user's accounts, with `member_role_id`, and `token_hint` and `token_created_at` (the newest's)."""
     newest = IngestToken.objects.filter(account=OuterRef("pk")).order_by("-created_at", "-id")
     return Account.objects.filter(members__user=user).annotate(
         member_role_id=F("members__role_id"),

@@ -1,7 +1,7 @@
 """How do stored secrets get onto the current encryption key, while the program runs?
 
-Row by row, each written only if it still holds what was read: a destination that is changed meanwhile is
-encrypted anew by whoever changes it. No row is locked while it is encrypted, so several runs do no harm.
+Row by row, each locked for its own short transaction and read again under the lock: a change that was made
+meanwhile is kept, several runs do no harm, and nobody waits for longer than one row takes.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One destination: encrypted by the current key now (or by somebody else meanwhile), or `unreadable`."""
+    """One destination: under the current key now, or `unreadable`."""
 
     destination_id: UUID
     unreadable: bool
@@ -43,27 +43,30 @@ def rotate(*, at_once: int = 500) -> Iterator[Step]:
     """Read in slices of `at_once`, in the order of ids; one step per destination."""
     after = UUID(int=0)
     while True:
-        rows = list(outdated().filter(pk__gt=after).order_by("pk")[:at_once])
-        if not rows:
+        ids = list(outdated().filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[:at_once])
+        if not ids:
             return
-        for row in rows:
-            yield _rotate_one(row)
-        after = rows[-1].pk
+        for destination_id in ids:
+            yield Step(destination_id, unreadable=not _rotate_one(destination_id))
+        after = ids[-1]
 
 
-def _rotate_one(row: Destination) -> Step:
-    stored = {field: getattr(row, field) for field in FIELDS}
+@transaction.atomic
+def _rotate_one(destination_id: UUID) -> bool:
+    row = Destination.objects.select_for_update(no_key=True).filter(pk=destination_id).first()
+    if row is None:
+        return True
     try:
-        anew = {field: _anew(row, field, text) for field, text in stored.items()}
+        anew = {field: _anew(row, field) for field in FIELDS}
     except Undecryptable:
-        return Step(row.pk, unreadable=True)
-    with transaction.atomic():
-        # The revision stays: the secrets are the same.
-        Destination.objects.filter(pk=row.pk, **stored).update(**anew)
-    return Step(row.pk, unreadable=False)
+        return False
+    # Past save(): the secrets are the same, so the revision stays, and nobody has to hear of it.
+    Destination.objects.filter(pk=destination_id).update(**anew)
+    return True
 
 
-def _anew(row: Destination, field: str, stored: str) -> str:
+def _anew(row: Destination, field: str) -> str:
+    stored = str(getattr(row, field))
     if not stored or encryption.is_current(stored):
         return stored
     place = Place(row.account_id, row.pk, FIELDS[field])

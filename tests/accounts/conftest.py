@@ -1,7 +1,9 @@
-"""The people of these tests: Alice registered and owns an account, Bob is a Normal user of it, Charlie a stranger."""
+"""The people of these tests: Alice owns an account, Bob is a Normal user of it, Charlie a stranger.
+
+All three registered by themselves.
+"""
 
 import pytest
-from django.contrib.auth import hashers
 
 from accounts import operations
 from accounts.models import Account, Destination, User
@@ -13,7 +15,6 @@ PASSWORD = "correct horse battery staple"
 def quick_hashes(settings):
     """Argon2 takes 50 ms by design; what these tests ask of it is the same with a quick one."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    hashers.get_hashers.cache_clear()
 
 
 @pytest.fixture(autouse=True)
