@@ -1,11 +1,15 @@
 """Who is asking? A bearer token, or a browser's session (with CSRF); the database is asked each time."""
 
+from typing import TYPE_CHECKING
+
 from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts import queries
-from accounts.models import User
+
+if TYPE_CHECKING:
+    from accounts.models import User
 
 SCHEME = "bearer"
 
@@ -13,7 +17,7 @@ SCHEME = "bearer"
 class Bearer(authentication.BaseAuthentication):
     """`Authorization: Bearer cla_...`. A token that was sent must be valid: no session stands in for it."""
 
-    def authenticate(self, request: Request) -> tuple[User, str] | None:
+    def authenticate(self, request: Request) -> "tuple[User, str] | None":
         header = request.headers.get("Authorization")
         if header is None:
             return None

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import django_filters
-from django.db.models import QuerySet
+from django.contrib.auth import get_user_model
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -11,7 +11,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import operations, queries
-from accounts.models import Account
 from api import filters, problems
 from api.endpoint import Endpoint, written
 from api.fields import Moment, Number, Strict, Text
@@ -89,7 +88,7 @@ class Accounts(Endpoint):
     tag = "accounts"
     serializer_class = AccountFields
     filterset_class = AccountFilters
-    queryset = Account.objects.none()
+    queryset = queries.accounts_of(get_user_model()())
     orderings: ClassVar[dict[str, str]] = {
         "created_at": "created_at",
         "updated_at": "updated_at",
@@ -102,11 +101,8 @@ class Accounts(Endpoint):
         "rotate_token": (problems.TOO_MANY_TOKENS,),
     }
 
-    def get_queryset(self) -> QuerySet[Account]:
-        return queries.accounts_of(self.user)
-
     def list(self, _request: Request) -> Response:
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        page = self.paginate_queryset(self.filter_queryset(queries.accounts_of(self.user)))
         return self.get_paginated_response(AccountFields(page, many=True).data)
 
     def create(self, _request: Request) -> Response:

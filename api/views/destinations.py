@@ -1,9 +1,8 @@
 """Where an account's events go."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import django_filters
-from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -11,7 +10,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import operations, queries
-from accounts.models import Destination
 from accounts.operations import access
 from accounts.roles import Action
 from accounts.validators import HTTP_METHODS
@@ -20,6 +18,12 @@ from api.endpoint import Endpoint, written
 from api.fields import Flag, Moment, Nothing, Number, Strict, Text, Texts
 from api.problems import Problem
 from api.schema import NOTHING, envelope
+from eventstore.events import NO_ACCOUNT
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from accounts.models import Destination
 
 
 class DestinationFields(Strict):
@@ -111,7 +115,7 @@ class Destinations(Endpoint):
     tag = "destinations"
     serializer_class = DestinationFields
     filterset_class = DestinationFilters
-    queryset = Destination.objects.none()
+    queryset = queries.destinations_of(NO_ACCOUNT)
     orderings: ClassVar[dict[str, str]] = {
         "created_at": "created_at",
         "updated_at": "updated_at",
@@ -190,7 +194,7 @@ class Destinations(Endpoint):
     def _ids(self) -> dict[str, Any]:
         return {"account_id": self.id("account_id"), "destination_id": self.id("destination_id")}
 
-    def _readable(self) -> QuerySet[Destination]:
+    def _readable(self) -> "QuerySet[Destination]":
         account_id = self.id("account_id")
         access.require(self.user, account_id, Action.READ_DESTINATION)
         return queries.destinations_of(account_id)

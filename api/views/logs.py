@@ -1,12 +1,12 @@
 """What became of each delivery of an account?"""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 import django_filters
 import orjson
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django_filters.filterset import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
@@ -22,7 +22,12 @@ from api import filters
 from api.endpoint import Endpoint
 from api.fields import Moment, Strict
 from delivery import queries as deliveries
-from delivery.models import DeliveryLog
+from eventstore.events import NO_ACCOUNT
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from delivery.models import DeliveryLog
 
 SHOWN_IN_LISTS = 16 << 10
 STATUSES = ("pending", "success", "failed")
@@ -114,7 +119,7 @@ class LogFilters(FilterSet):
         label="The event id begins with it, or the destination's URL contains it.",
     )
 
-    def by_text(self, rows: QuerySet[DeliveryLog], _name: str, text: str) -> QuerySet[DeliveryLog]:
+    def by_text(self, rows: "QuerySet[DeliveryLog]", _name: str, text: str) -> "QuerySet[DeliveryLog]":
         account_id = self.request.parser_context["kwargs"]["account_id"]
         destinations = queries.destinations_of(account_id).filter(url__icontains=text)
         return rows.filter(
@@ -132,7 +137,7 @@ class Logs(Endpoint):
     tag = "logs"
     serializer_class = LogFields
     filterset_class = LogFilters
-    queryset = DeliveryLog.objects.none()
+    queryset = deliveries.logs(NO_ACCOUNT)
     orderings: ClassVar[dict[str, str]] = {"received_timestamp": "received_at"}
     default_ordering = "-received_timestamp"
     unique = "delivery_id"
@@ -163,7 +168,7 @@ class Logs(Endpoint):
         return account_id
 
 
-def _with_data(page: Sequence[DeliveryLog], request: Request) -> list[dict[str, Any]]:
+def _with_data(page: "Sequence[DeliveryLog]", request: Request) -> list[dict[str, Any]]:
     """The page as it is shown, with the events' content: one query for all of them."""
     if not page:
         return []
@@ -172,7 +177,7 @@ def _with_data(page: Sequence[DeliveryLog], request: Request) -> list[dict[str, 
     return [{**LogRow(row).data, **_data(row, bodies, request)} for row in page]
 
 
-def _data(row: DeliveryLog, bodies: dict[UUID, bytes | None], request: Request) -> dict[str, Any]:
+def _data(row: "DeliveryLog", bodies: dict[UUID, bytes | None], request: Request) -> dict[str, Any]:
     if row.event_id not in bodies:
         return {"received_data": None}
     body = bodies[row.event_id]
