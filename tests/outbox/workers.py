@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
+from django.test import override_settings
+
 from accounts import operations, tokens
 from outbox import intake
 from tests.databases import Database
@@ -54,15 +56,16 @@ class Alice:
     def sends_to(
         self, url: str, *, method: str = "POST", timeout: int = 1, schedule: Sequence[int] = (1, 1, 1)
     ) -> UUID:
-        made = operations.create_destination(
-            actor=self.user,
-            account_id=self.account_id,
-            url=url,
-            http_method=method,
-            headers={},
-            timeout_seconds=timeout,
-            retry_schedule_seconds=list(schedule),
-        )
+        with override_settings(DESTINATION_ALLOW=["127.0.0.0/8"]):
+            made = operations.create_destination(
+                actor=self.user,
+                account_id=self.account_id,
+                url=url,
+                http_method=method,
+                headers={},
+                timeout_seconds=timeout,
+                retry_schedule_seconds=list(schedule),
+            )
         return made.destination.pk
 
     def posts(self, *event_ids: str, body: bytes = b'{"n": 1}', pause: float | None = None) -> None:
