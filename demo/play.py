@@ -16,6 +16,7 @@ from demo.story import Story
 
 LOOK_SECONDS = 1.0
 LAST_LOGS_SECONDS = 60
+FAILURES_TO_TELL = 5  # web is started again in less time
 BEARER = "DEMO_BEARER"
 
 
@@ -69,16 +70,16 @@ async def _feed(
 
 
 async def _read_logs(logbook: Logbook, story: Story) -> None:
-    trouble = ""
+    failures = 0
     while True:
         try:
             for log in await logbook.news():
                 story.logged(log)
-            trouble = ""
+            failures = 0
         except httpx.HTTPError as error:
-            if trouble != (told := _first_line(error)):
-                trouble = told
-                story.screen.say(f"The logs can't be read now, asking again: {trouble}")
+            failures += 1
+            if failures == FAILURES_TO_TELL:
+                story.screen.say(f"The logs can't be read now, asking again: {_first_line(error)}")
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -1,7 +1,8 @@
 """Who receives the demo's deliveries? A small server on loopback, as a client of Data Pusher would write it.
 
-It checks every signature, and one of its doors is moody: it refuses the first try of each event, and of every
-tenth event the second one too, so that retries can be watched.
+It checks every signature. One of its doors is moody, so that retries can be watched: it refuses the first
+try of each event, and of every tenth the second one too, but never more than three times in a row. (Data
+Pusher lets a destination that only fails rest, then tries it with one event, rarely with the same one twice.)
 """
 
 import contextlib
@@ -17,11 +18,12 @@ from demo.signature import Verdict, check
 
 LONGEST_REQUEST_LINE = 70_000  # a GET carries the event in its URL
 LARGEST_BODY = 64 << 20
+MOST_REFUSALS_IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
 class Door:
-    """A destination's end: `path` is where it listens, `secret` the signing secret, `moody` as said above."""
+    """A destination's end: where it listens, its signing secret, and whether it is moody, as said above."""
 
     path: str
     secret: str
@@ -60,20 +62,37 @@ async def receiving(
         await runner.cleanup()
 
 
-def refusals(event_id: str) -> int:
-    """How often the moody door refuses this event: once, every tenth twice (by its id, whoever chose it)."""
+class Mood:
+    """What the moody door thinks of a try."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def refuses(self, event_id: str, attempt: int) -> bool:
+        refused = attempt <= _refusals(event_id) and self._in_a_row < MOST_REFUSALS_IN_A_ROW
+        self._in_a_row = self._in_a_row + 1 if refused else 0
+        return refused
+
+
+def _refusals(event_id: str) -> int:
+    """How often this event is refused: by its id, whoever chose it."""
     return 2 if zlib.crc32(event_id.encode()) % 10 == 0 else 1
 
 
 def _handler(
     name: str, door: Door, tell: Callable[[Arrival], None]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    mood = Mood()
+
     async def handle(request: web.Request) -> web.StreamResponse:
         body = await request.read()
         content = request.raw_path.partition("?")[2].encode() if request.method == "GET" else body
         verdict = check(door.secret, request.headers, content, now=time.time())
         event_id, attempt = request.headers.get("CL-X-EVENT-ID", ""), _attempt(request)
-        status = _answer(door, verdict, event_id, attempt)
+        if verdict is not Verdict.VALID:
+            status = 401
+        else:
+            status = 503 if door.moody and mood.refuses(event_id, attempt) else 204
         tell(Arrival(name, request.method, event_id, attempt, verdict, status, time.monotonic()))
         return web.Response(status=status)
 
@@ -83,11 +102,3 @@ def _handler(
 def _attempt(request: web.Request) -> int:
     number = request.headers.get("CL-X-ATTEMPT", "")
     return int(number) if number.isascii() and number.isdecimal() else 1
-
-
-def _answer(door: Door, verdict: Verdict, event_id: str, attempt: int) -> int:
-    if verdict is not Verdict.VALID:
-        return 401
-    if door.moody and attempt <= refusals(event_id):
-        return 503
-    return 204

@@ -11,7 +11,7 @@ import pytest
 
 from delivery.message import Message, Target, compose
 from demo import feeder, keep
-from demo.receiver import Arrival, Door, receiving, refusals
+from demo.receiver import Arrival, Door, Mood, receiving
 from demo.signature import Verdict
 
 KEY = b"k" * 24
@@ -22,6 +22,8 @@ DOORS = {
     "moody": Door("/moody", SECRET, moody=True),
 }
 LARGEST = max(feeder.events("run"), key=lambda event: len(event.body))
+
+IDS = [event.event_id for event in feeder.events("run")]
 
 Send = Callable[..., Awaitable[int]]
 
@@ -76,8 +78,8 @@ def test_a_wrong_signature_is_refused_and_told(tmp_path) -> None:
 
 
 def test_the_moody_door_refuses_the_first_tries_of_each_event(tmp_path) -> None:
-    once = next(f"e-{number}" for number in range(100) if refusals(f"e-{number}") == 1)
-    twice = next(f"e-{number}" for number in range(100) if refusals(f"e-{number}") == 2)
+    once = next(event_id for event_id in IDS if not Mood().refuses(event_id, 2))
+    twice = next(event_id for event_id in IDS if Mood().refuses(event_id, 2))
 
     async def scene(send: Send, arrivals: list[Arrival]) -> None:
         for event_id, answers in ((once, [503, 204, 204]), (twice, [503, 503, 204])):
@@ -88,12 +90,18 @@ def test_the_moody_door_refuses_the_first_tries_of_each_event(tmp_path) -> None:
     with_receiver(tmp_path, scene)
 
 
-def test_it_refuses_too_seldom_for_the_circuit_to_open() -> None:
-    """Over 80 % of the attempts, or 20 in a row, would make the destination rest."""
-    tries = [refusals(event.event_id) for event in feeder.events("run")]
+def test_it_never_refuses_long_enough_to_be_given_a_rest() -> None:
+    """20 failures in a row, or over 80 % of a minute's, would do that; first tries alone are the worst."""
+    mood = Mood()
+    refused = [mood.refuses(event_id, 1) for event_id in IDS]
 
-    assert sum(tries) / (sum(tries) + len(tries)) < 0.6
-    assert 10 < tries.count(2) < 60
+    assert refused[:8] == [True, True, True, False, True, True, True, False]
+    assert sum(refused) / len(refused) < 0.8
+
+
+def test_every_tenth_event_is_refused_twice() -> None:
+    assert 15 < sum(Mood().refuses(event_id, 2) for event_id in IDS) < 60
+    assert not any(Mood().refuses(event_id, 3) for event_id in IDS)
 
 
 def test_paths_that_are_no_doors_are_not_found(tmp_path) -> None:
