@@ -1,5 +1,6 @@
 """Real databases for tests: one migrated template per session, and copies of it that take 100 ms each."""
 
+import gc
 import os
 import secrets
 import time
@@ -110,22 +111,38 @@ def pointed_at(name: str) -> Iterator[None]:
 
 
 def drop(name: str) -> None:
+    _end_sessions(name)
     statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
     with maintenance() as connection:
+        connection.execute("SET statement_timeout = '5s'")
         for _ in range(50):
             try:
                 connection.execute(statement)
             except errors.InsufficientPrivilege:  # autovacuum is in it, which only a superuser may end
                 time.sleep(0.1)
+            except errors.QueryCanceled:
+                # A session that is still being authenticated holds every DROP up. That is a connect which a test
+                # cancelled half-way: its socket hangs in a circle of references.
+                gc.collect()
             else:
                 return
     raise AssertionError(f"{name} can't be dropped")
 
 
+def _end_sessions(name: str) -> None:
+    """The owner may not end the application's sessions (a worker that is still there); itself it may."""
+    with maintenance(as_owner=False) as application:
+        application.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = %s AND usename = current_user",
+            [name],
+        )
+
+
 @contextmanager
-def maintenance() -> Iterator[psycopg.Connection[Any]]:
-    """The owner, in the database that the settings name: where databases are made and dropped from."""
-    with psycopg.connect(**addresses()[1], dbname=CONFIGURED, autocommit=True) as connection:
+def maintenance(*, as_owner: bool = True) -> Iterator[psycopg.Connection[Any]]:
+    """In the database that the settings name: where databases are made and dropped from."""
+    with psycopg.connect(**addresses()[as_owner], dbname=CONFIGURED, autocommit=True) as connection:
         yield connection
 
 
