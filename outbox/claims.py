@@ -78,8 +78,9 @@ async def claim(
 ) -> Batch:
     """Lease up to `rows` due deliveries of about `size` bytes together, none for a destination in `busy`.
 
-    Pass the last batch's `since` back to spare the scan the index's dead head; None scans all of it, which every
-    worker does at least once a second. Raises psycopg.errors.RaiseException (DP001) after an unacknowledged restore.
+    Pass the last batch's `since` back to spare the scan the index's dead head; None scans all of it, which
+    every worker does at least once a second. Raises psycopg.DatabaseError (DP001) after a restore that
+    `manage.py after_restore` has not acknowledged.
     """
     cursor = await connection.execute(
         "SELECT * FROM pusher.claim(%s::smallint, %s, %s, %s, %b, %s)",
@@ -103,7 +104,10 @@ async def claim(
 async def settle(
     connection: psycopg.AsyncConnection[Any], settlements: Sequence[Settlement]
 ) -> set[tuple[UUID, int]]:
-    """Record outcomes; answers (delivery id, attempt) of those that were still ours. The others changed nothing."""
+    """Record outcomes; answers (delivery id, attempt) of those that were still ours: the others changed nothing.
+
+    Repeating it is harmless: a settle that was done is not ours any more.
+    """
     claims = [settlement.claim for settlement in settlements]
     cursor = await connection.execute(
         "SELECT * FROM pusher.settle(%s::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %b)",

@@ -1,6 +1,7 @@
-"""What must the outbox do when an account or a destination goes? In the same transaction, so that nothing is lost.
+"""What must the outbox do when an account or a destination goes? In the same transaction, so nothing is lost.
 
-The order to purge is a row: the workers work it off in slices, however large it is, and however often they die.
+The order to purge is a row: the workers work it off in slices, however large it is, and however often they
+die.
 """
 
 from typing import Any

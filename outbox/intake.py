@@ -1,6 +1,7 @@
 """How does an event get in? What arrives while a commit is under way shares the next one.
 
-Each submission waits for its own verdict; a batch is one call of `pusher.accept`, one transaction, one round trip.
+Each submission waits for its own verdict; a batch is one call of `pusher.accept`: one transaction, one round
+trip.
 A batch whose outcome is unknown (connection lost, time over) is never sent again by us: its items are told
 `unavailable`, and the client's repost of the same event id finds out what happened.
 """
@@ -100,7 +101,7 @@ class _Item:
 
 
 class Intake:
-    """One connection to the database, and the queue before it. `start`, then `accept` from any task, then `stop`."""
+    """One connection to the database, and the queue before it: `start`, `accept` from any task, `stop`."""
 
     def __init__(self) -> None:
         self._waiting: collections.deque[_Item] = collections.deque()
@@ -155,7 +156,7 @@ class Intake:
                 self._under_way = []
 
     async def _expire(self) -> None:
-        """Tell those whose time is over, in the queue or in a batch that the database keeps: never over 2 s."""
+        """Tell those whose time is over, in the queue or in a batch that the database keeps: 2 s at most."""
         while True:
             await asyncio.sleep(0.05)
             now = time.monotonic()
@@ -195,8 +196,8 @@ class Intake:
     async def _call(self, batch: list[_Item]) -> list[_Item]:
         """Call the database; answer each item but those whose gate is busy, which are returned.
 
-        What rolled back for certain is tried again: at once where sessions collided, in halves where one item's
-        content is to blame, so that it stands alone and its neighbours get in.
+        What rolled back for certain is tried again: at once where sessions collided, in halves where one
+        item's content is to blame, so that it stands alone and its neighbours get in.
         """
         for _ in range(ATTEMPTS_AT_CONFLICT):
             try:

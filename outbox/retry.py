@@ -1,6 +1,7 @@
 """When is a delivery tried again? A pure function of the attempt's outcome, its number and the schedule.
 
-The waits and the stop are tenacity's objects, asked for their answer; nobody sleeps: the answer becomes `due_at`.
+The waits and the stop are tenacity's objects, asked for their answer; nobody sleeps: the answer becomes
+`due_at`.
 """
 
 import dataclasses

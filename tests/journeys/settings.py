@@ -1,4 +1,4 @@
-"""The product's own settings, with destinations on loopback and short deadlines: for commands that tests start."""
+"""The product's own settings with short deadlines: for commands that tests start."""
 
 from config.settings import *  # noqa: F403
 

@@ -1,4 +1,4 @@
-"""Who is in the outbox's tests? Accounts with an admin, a token and destinations, made as the product makes them."""
+"""Who is in the outbox's tests? Accounts with an admin, a token and destinations, made by operations."""
 
 import itertools
 import time

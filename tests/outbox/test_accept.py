@@ -36,9 +36,8 @@ def outcomes(verdicts):
 
 
 def count(connection, table, account):
-    return connection.execute(f"SELECT count(*) FROM {table} WHERE account_id = %s", [account.id]).fetchone()[
-        0
-    ]
+    query = f"SELECT count(*) FROM {table} WHERE account_id = %s"
+    return connection.execute(query, [account.id]).fetchone()[0]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ FAILURES = [
 ]
 
 
-def judge(outcome=FAILED, attempt=1, schedule=SCHEDULE, jitter=0.0, random=0.5, refusals=0):
+def judge(outcome=FAILED, *, attempt=1, schedule=SCHEDULE, jitter=0.0, random=0.5, refusals=0):
     return decide(
         outcome, attempt=attempt, schedule=schedule, jitter=jitter, random=lambda: random, refusals=refusals
     )
@@ -82,7 +82,7 @@ def test_retry_after_is_honoured_up_to_a_day(retry_after, delay_ms):
     random=st.floats(0, 1, exclude_max=True),
 )
 def test_every_failure_is_either_due_within_its_jitter_or_over(reason, schedule, attempt, jitter, random):
-    decision = judge(because(reason), attempt, schedule, jitter, random)
+    decision = judge(because(reason), attempt=attempt, schedule=schedule, jitter=jitter, random=random)
     if attempt > len(schedule):
         assert decision.verdict is Verdict.EXHAUSTED
     else:

@@ -15,8 +15,9 @@ FIRST = UUID(int=0)
 
 class Command(BaseCommand):
     help = (
-        "Acknowledge a restore: begin a new epoch of the history, and record each waiting delivery as interrupted, "
-        "since it may have been sent after the dump was taken. Run it once, when the old server sends no more."
+        "Acknowledge a restore: begin a new epoch of the history, and record each waiting delivery as"
+        " interrupted, since it may have been sent after the dump was taken. Run it when the old server sends"
+        " no more."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
