@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
-from django_filters.rest_framework.backends import DjangoFilterBackend
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -15,6 +14,7 @@ from rest_framework.viewsets import GenericViewSet
 from api import errors, pagination
 from api.authentication import Bearer, Session
 from api.fields import Strict
+from api.filters import Filtering
 from api.formats import AlwaysJson, Json, StrictJson
 from api.schema import Schema
 
@@ -35,7 +35,7 @@ class Endpoint(GenericViewSet[Any]):
     metadata_class = None
     schema = Schema()
     pagination_class = pagination.ByCursor
-    filter_backends = [DjangoFilterBackend]
+    filter_backends = [Filtering]
     orderings: ClassVar[dict[str, str]] = {}
     default_ordering = ""
     unique = "id"

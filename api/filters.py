@@ -5,9 +5,24 @@ from typing import Any
 import django_filters
 from django.db.models import Q, QuerySet
 from django_filters.filterset import FilterSet
+from django_filters.rest_framework.backends import DjangoFilterBackend
+from rest_framework.request import Request
 
 LONGEST_SEARCH = 200
 CHOICES = [("true", "true"), ("false", "false")]
+
+
+class Filtering(DjangoFilterBackend):
+    """Makes its forms, a third of a list's time, only for those who filter."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
+        filters = getattr(view, "filterset_class", None)
+        if filters is None or request.query_params.keys().isdisjoint(filters.base_filters):
+            return queryset
+        found: QuerySet[Any] = super().filter_queryset(  # type: ignore[no-untyped-call] # django-filter has no types
+            request, queryset, view
+        )
+        return found
 
 
 class Search(django_filters.CharFilter):
