@@ -148,6 +148,9 @@ def test_logs_of_a_deleted_account_are_hidden_at_once_and_go_in_slices(database:
     sweep_all()
     assert stores.number(connection, "SELECT count(*) FROM delivery_log") == 5
     assert queries.logs(stays).count() == 5
+    Delivery(connection, account=gone).received()  # nothing of it comes back
+    logs.project(connection)
+    assert stores.number(connection, "SELECT count(*) FROM delivery_log") == 5
 
 
 def sweep_all() -> None:

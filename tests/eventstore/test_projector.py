@@ -153,3 +153,23 @@ def test_when_nothing_happens_nothing_is_written(tally, database: Database, job)
     asking = database.connect(autocommit=False)
     assert not job(asking)
     assert stores.number(asking, "SELECT pg_current_xact_id_if_assigned()") is None
+
+
+def test_a_projector_that_read_the_pointer_before_a_switch_does_nothing_after_it(tally, database: Database):
+    """It waits between its reading of the pointer and its lock of the checkpoint, and the switch goes by."""
+    fill(tally, 1)
+    switcher = database.connect_owner(autocommit=False)
+    switcher.execute("LOCK TABLE projection_checkpoint IN ACCESS EXCLUSIVE MODE")
+    answers: list[int] = []
+    late = threading.Thread(target=lambda: answers.append(stores.project(tally, "tally")))
+    late.start()
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'projection_checkpoint'::regclass"
+    )
+    while not stores.number(switcher, waiting):
+        pass
+    switcher.execute("UPDATE projection SET active = 2 WHERE name = 'tally'")
+    switcher.commit()
+    late.join()
+    assert answers == [0]
+    assert noted(tally, 1) == []
