@@ -1,4 +1,4 @@
-from django.db import migrations
+from django.db import migrations, models
 
 # The log is a projection: one partition a version, so that a rebuild fills a new one beside the live one.
 TABLES = """
@@ -51,4 +51,52 @@ DROP TABLE delivery_log_erased, delivery_log;
 class Migration(migrations.Migration):
     initial = True
     dependencies = [("eventstore", "0001_initial")]
-    operations = [migrations.RunSQL(TABLES, UNDO)]
+    operations = [
+        migrations.RunSQL(TABLES, UNDO),
+        migrations.CreateModel(
+            name="DeliveryLog",
+            fields=[
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "version",
+                        "account_id",
+                        "delivery_id",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("version", models.IntegerField()),
+                ("account_id", models.UUIDField()),
+                ("delivery_id", models.UUIDField()),
+                ("event_id", models.UUIDField()),
+                ("client_event_id", models.TextField()),
+                ("destination_id", models.UUIDField()),
+                ("received_at", models.DateTimeField()),
+                ("processed_at", models.DateTimeField(null=True)),
+                ("status", models.TextField()),
+                ("attempts", models.IntegerField()),
+                ("reason", models.TextField()),
+                ("response_status", models.IntegerField(null=True)),
+                ("next_attempt_at", models.DateTimeField(null=True)),
+                ("position", models.BigIntegerField()),
+            ],
+            options={"db_table": "delivery_log", "managed": False},
+        ),
+        migrations.CreateModel(
+            name="Erased",
+            fields=[
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "version", "account_id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("version", models.IntegerField()),
+                ("account_id", models.UUIDField()),
+            ],
+            options={"db_table": "delivery_log_erased", "managed": False},
+        ),
+    ]

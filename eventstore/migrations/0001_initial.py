@@ -1,4 +1,4 @@
-from django.db import migrations
+from django.db import migrations, models
 
 # Tables without Django's management (ADR: order by blocks): Django's test flush would TRUNCATE them.
 TABLES = """
@@ -119,4 +119,14 @@ DROP FUNCTION refuse_change();
 class Migration(migrations.Migration):
     initial = True
     dependencies = []
-    operations = [migrations.RunSQL(TABLES + APPEND_ONLY + FIRST_EPOCH, UNDO)]
+    operations = [
+        migrations.RunSQL(TABLES + APPEND_ONLY + FIRST_EPOCH, UNDO),
+        migrations.CreateModel(
+            name="Projection",
+            fields=[
+                ("name", models.TextField(primary_key=True, serialize=False)),
+                ("active", models.IntegerField()),
+            ],
+            options={"db_table": "projection", "managed": False},
+        ),
+    ]
