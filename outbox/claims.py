@@ -104,9 +104,9 @@ async def claim(
 async def settle(
     connection: psycopg.AsyncConnection[Any], settlements: Sequence[Settlement]
 ) -> set[tuple[UUID, int]]:
-    """Record outcomes; answers (delivery id, attempt) of those that were still ours: the others changed nothing.
+    """Record outcomes; answers (delivery id, attempt) of those that were still ours: others changed nothing.
 
-    Repeating it is harmless: a settle that was done is not ours any more.
+    Repeating it is harmless: what was settled is not ours any more.
     """
     claims = [settlement.claim for settlement in settlements]
     cursor = await connection.execute(

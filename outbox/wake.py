@@ -1,7 +1,7 @@
 """How do workers hear of new work at once? By NOTIFY, after the commit, at most one in 5 ms a process.
 
-NOTIFY inside the accepting transaction would take a lock that serialises all commits; a lost one costs nothing
-but the second until the next poll.
+NOTIFY inside the accepting transaction would take a lock that serialises all commits; a lost one costs no
+more than the second until the next poll.
 """
 
 import asyncio

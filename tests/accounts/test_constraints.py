@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 def write(table: str, column: str, value: object, pk: object) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"UPDATE accounts_{table} SET {column} = %s WHERE id = %s", [value, pk])  # noqa: S608
+        cursor.execute(f"UPDATE accounts_{table} SET {column} = %s WHERE id = %s", [value, pk])
 
 
 @pytest.fixture

@@ -46,12 +46,6 @@ def quick_hashes(settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-@pytest.fixture(autouse=True)
-def uncollected_files(settings):
-    """Static files come from the packages here; WhiteNoise warns of a folder that nobody has filled."""
-    settings.STATIC_ROOT = None
-
-
 def person(name: str) -> Person:
     email = f"{name}@people.example.com"
     operations.register_user(email=email, password=PASSWORD)

@@ -15,8 +15,7 @@ from api import receiver
 @pytest.fixture(scope="module")
 def document() -> dict:
     written = io.StringIO()
-    arguments = {"validate": True, "fail_on_warn": True, "custom_settings": "api.schema.DOCUMENT"}
-    call_command("spectacular", stdout=written, **arguments)
+    call_command("spectacular", stdout=written, validate=True, fail_on_warn=True)
     return yaml.safe_load(written.getvalue())
 
 

@@ -210,5 +210,5 @@ def another_version(owner: stores.Connection) -> int:
 
 
 def rows(owner: stores.Connection, version: int, account: UUID) -> list[dict]:
-    query = f"SELECT to_jsonb(l) - 'version' FROM delivery_log_v{version} l WHERE account_id = %s ORDER BY delivery_id"  # noqa: S608, E501 - a number
+    query = f"SELECT to_jsonb(l) - 'version' FROM delivery_log_v{version} l WHERE account_id = %s ORDER BY delivery_id"  # noqa: E501 - a number
     return [found for (found,) in owner.execute(query, [account])]

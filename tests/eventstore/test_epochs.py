@@ -75,7 +75,7 @@ def test_transaction_ids_of_another_cluster_may_be_higher_or_lower(restored, dat
     owner = database.connect_owner()
     owner.execute("ALTER TABLE event DISABLE TRIGGER append_only")
     far = "(xid::text::bigint + 1000000000)::text::xid8"
-    owner.execute(f"UPDATE event SET xid = {far} WHERE seq > 3")  # noqa: S608 - a constant
+    owner.execute(f"UPDATE event SET xid = {far} WHERE seq > 3")
     with transaction.atomic():
         history.begin_epoch()
     stores.append(restored)
