@@ -8,14 +8,16 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from accounts import operations, queries, tokens
-from accounts.models import User
 from accounts.operations import EmailTaken, NotFound, WrongCredentials
 from demo import keep
 from demo.receiver import Door
+
+if TYPE_CHECKING:
+    from accounts.models import User
 
 EMAIL = "demo@example.com"
 MOODY_SCHEDULE = [2, 5, 15]
@@ -40,7 +42,7 @@ PLANS = {
 
 @dataclass(frozen=True)
 class Stage:
-    """All that the demo needs to know; `doors` by destination, as its receiver serves them."""
+    """All that the demo needs to know. `doors`: its receiver's, by destination; `rate_limit`: per second."""
 
     data_dir: Path
     url: str
@@ -50,7 +52,7 @@ class Stage:
     bearer: str
     account_id: str
     token: str
-    per_second: int
+    rate_limit: int
     doors: Mapping[str, Door]
 
 
@@ -60,7 +62,7 @@ def prepare(data_dir: Path, *, url: str) -> Stage:
     kept = _Kept(data_dir)
     kept["DEMO_URL"] = url
     user = _user(kept)
-    account_id, per_second = _account(kept, user)
+    account_id, rate_limit = _account(kept, user)
     doors = {name: _door(kept, user, account_id, name, port) for name in PLANS}
     return Stage(
         data_dir=data_dir,
@@ -71,7 +73,7 @@ def prepare(data_dir: Path, *, url: str) -> Stage:
         bearer=kept["DEMO_BEARER"],
         account_id=str(account_id),
         token=kept["DEMO_TOKEN"],
-        per_second=per_second,
+        rate_limit=rate_limit,
         doors=doors,
     )
 
@@ -95,7 +97,7 @@ class _Kept:
         return UUID(self[name]) if self[name] else UUID(int=0)
 
 
-def _user(kept: _Kept) -> User:
+def _user(kept: _Kept) -> "User":
     user = queries.user_of_bearer(kept["DEMO_BEARER"])
     if user is not None:
         return user
@@ -118,7 +120,7 @@ def _register(password: str) -> str:
         return operations.register_user(email=other, password=password).email
 
 
-def _account(kept: _Kept, user: User) -> tuple[UUID, int]:
+def _account(kept: _Kept, user: "User") -> tuple[UUID, int]:
     try:
         account = queries.account(user, kept.id("DEMO_ACCOUNT"))
     except NotFound:
@@ -132,7 +134,7 @@ def _account(kept: _Kept, user: User) -> tuple[UUID, int]:
     return account.pk, account.rate_limit_per_second
 
 
-def _door(kept: _Kept, user: User, account_id: UUID, name: str, port: int) -> Door:
+def _door(kept: _Kept, user: "User", account_id: UUID, name: str, port: int) -> Door:
     plan, id_name, secret_name = PLANS[name], f"DEMO_{name}_ID".upper(), f"DEMO_{name}_SECRET".upper()
     wanted = {"url": f"http://{keep.HOST}:{port}{plan.path}", "http_method": plan.http_method, **plan.options}
     where: dict[str, Any] = {"actor": user, "account_id": account_id, "destination_id": kept.id(id_name)}
