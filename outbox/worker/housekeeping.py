@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from delivery import projections
 from eventstore import blocks, projector
 from outbox import claims
 from outbox.worker import clock
 from outbox.worker.faults import Faults, Pause
 from outbox.worker.lines import Connection, Line
 
-DELIVERY_LOG = "delivery_log"
 EVERY_SECONDS = 0.25
 AT_ONCE_SECONDS = 0.05  # the job said that there is more
 
@@ -67,7 +67,7 @@ class _Turn:
 
 
 def history() -> list[Job]:
-    return [Job("sealing", _seal), Job("projecting", _project)]
+    return [Job("sealing", _seal), Job("projecting", _project), Job("sweeping the log", _sweep)]
 
 
 def outbox(*, busy: Callable[[], Sequence[UUID]], found: Callable[[], None]) -> list[Job]:
@@ -90,5 +90,9 @@ async def _seal(connection: Connection) -> bool:
     return bool(await blocks.seal(connection))
 
 
+async def _sweep(connection: Connection) -> bool:
+    return await projections.sweep(connection) > 0
+
+
 async def _project(connection: Connection) -> bool:
-    return bool(await projector.catch_up(connection, DELIVERY_LOG))
+    return bool(await projector.catch_up(connection, projections.NAME))

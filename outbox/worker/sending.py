@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from accounts.routes import Route
 from django.conf import settings
 from django.db import connections
 
 from accounts import operations
+from accounts.routes import Route
 from delivery.attempt import Sender
 from delivery.message import Message, Target
 from delivery.outcome import Outcome, Reason

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from django.db import connections
 
+from accounts import operations
 from delivery.attempt import Sender
 from eventstore import blocks, projector
 from outbox import slots, worker
@@ -177,6 +178,31 @@ def test_a_destination_whose_secrets_are_unreadable_harms_no_neighbour(alice, re
     assert sorted(types(sql)) == ["attempted", "succeeded"]
     ((_, data),) = [event for event in events(sql) if event[0] == "attempted"]
     assert "decrypted" in data["detail"]
+
+
+def test_no_send_starts_over_two_seconds_after_its_destination_was_deleted(alice, receiver, sql, settings):
+    settings.DRAIN_PER_DESTINATION = 4
+    receiver.default = Answer(delay=0.1)
+    destination = alice.sends_to(receiver.url())
+    alice.posts(*[str(n) for n in range(300)])
+    deleted = []
+
+    def delete():
+        receiver.wait_for(10)
+        operations.delete_destination(
+            actor=alice.user, account_id=alice.account_id, destination_id=destination
+        )
+        deleted.append(time.time())
+        connections.close_all()
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    drain(4)
+    deleting.join()
+    assert max(seen.at for seen in receiver.seen) < deleted[0] + 2
+    assert outbox(sql) == []
+    assert set(types(sql)) == {"succeeded", "cancelled"}
+    assert types(sql).count("succeeded") == len(receiver.seen) < 300
 
 
 class Gauge:

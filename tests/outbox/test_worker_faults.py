@@ -60,6 +60,7 @@ def test_killed_between_send_and_settle_gives_one_interruption_and_a_second_sigh
     assert told(worker) == [("interrupted", 1), ("succeeded", 2)]
 
 
+@pytest.mark.slow
 def test_a_late_worker_changes_nothing(worker, receiver):
     receiver.on("/hook", Answer(delay=0.5), Answer())
     alice = Alice()
@@ -78,6 +79,7 @@ def test_a_late_worker_changes_nothing(worker, receiver):
     assert told(worker) == [("interrupted", 1), ("succeeded", 2)]
 
 
+@pytest.mark.slow
 def test_a_drain_that_is_stopped_holds_nobody_up(two_slots, receiver):
     receiver.on("/hook", Answer(delay=0.01))
     alice = Alice()
@@ -99,8 +101,15 @@ def test_a_drain_that_is_stopped_holds_nobody_up(two_slots, receiver):
     )
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["main alone", "the whole group"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        pytest.param(signal.SIGTERM, False, id="SIGTERM to main"),
+        pytest.param(signal.SIGTERM, True, id="SIGTERM to the group"),  # systemd, a supervisor
+        pytest.param(signal.SIGINT, True, id="Ctrl-C", marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, True, id="the terminal closed", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_under_load_ends_it_in_order(two_slots, receiver, group, number):
     receiver.on("/hook", Answer(delay=0.3))
     alice = Alice()
@@ -150,6 +159,7 @@ def test_a_killed_sentinel_is_replaced(worker, receiver):
     assert worker.ends() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["django_q_ormq", "django_q_schedule", "django_q_task"])
 def test_truncated_tables_of_the_task_queue_lose_nothing(database, tmp_path, receiver, table):
     alice = Alice()
@@ -169,6 +179,7 @@ def test_truncated_tables_of_the_task_queue_lose_nothing(database, tmp_path, rec
         assert first
 
 
+@pytest.mark.slow
 def test_another_secret_key_loses_nothing(database, tmp_path, receiver):
     alice = Alice()
     alice.sends_to(receiver.url())
