@@ -42,6 +42,7 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "port": str(PORT),
     "max_connections": "200",
+    "authentication_timeout": "10s",  # whoever never answers holds up every DROP DATABASE for so long
     "shared_buffers": "128MB",
     "fsync": "on",
     "synchronous_commit": "on",
@@ -361,6 +362,7 @@ def roles(passwords: dict[str, str]) -> str:
         f"ALTER ROLE {SUPERUSER} PASSWORD '{passwords[SUPERUSER]}'\n"
         f"CREATE ROLE {OWNER} LOGIN CREATEDB PASSWORD '{passwords[OWNER]}'\n"
         f"CREATE ROLE {APPLICATION} LOGIN PASSWORD '{passwords[APPLICATION]}'\n"
+        f"GRANT {APPLICATION} TO {OWNER}\n"  # who may end the application's sessions
         f"CREATE DATABASE {DATABASE} OWNER {OWNER}\n"
     )
 

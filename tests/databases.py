@@ -121,8 +121,8 @@ def drop(name: str) -> None:
             except errors.InsufficientPrivilege:  # autovacuum is in it, which only a superuser may end
                 time.sleep(0.1)
             except errors.QueryCanceled:
-                # A session that is still being authenticated holds every DROP up. That is a connect which a test
-                # cancelled half-way: its socket hangs in a circle of references.
+                # A session that is still being authenticated holds every DROP up. That is a connect which a
+                # test cancelled half-way: its socket hangs in a circle of references.
                 gc.collect()
             else:
                 return
