@@ -150,6 +150,7 @@ def test_two_that_begin_at_once_share_one_server(users: Users) -> None:
     assert len(users.keepers()) == 1
 
 
+@pytest.mark.slow
 def test_the_last_one_out_stops_it(users: Users) -> None:
     first, second = users.come(), users.come()
     pids = {user.ask("SELECT pg_postmaster_start_time()") for user in (first, second)}
@@ -163,6 +164,7 @@ def test_the_last_one_out_stops_it(users: Users) -> None:
     assert "database system is shut down" in (users.place.home / "server.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_last_user_stops_it_too(users: Users) -> None:
     user = users.come()
     user.ask("SELECT 1")
@@ -170,6 +172,7 @@ def test_a_killed_last_user_stops_it_too(users: Users) -> None:
     eventually(lambda: not users.server_runs())
 
 
+@pytest.mark.slow
 def test_a_forked_child_counts_as_a_user(users: Users) -> None:
     code = (
         "import os, sys, time\nfrom pathlib import Path\nfrom config import embedded\n"
@@ -246,6 +249,7 @@ def test_a_pid_that_is_a_strangers_by_now_is_no_server(users: Users) -> None:
     assert users.come().ask("SELECT 1") == "1"
 
 
+@pytest.mark.slow
 def test_an_unfinished_first_start_is_begun_anew(users: Users) -> None:
     leftover = users.place.root / "new.12345"
     leftover.mkdir(parents=True)
@@ -254,6 +258,7 @@ def test_an_unfinished_first_start_is_begun_anew(users: Users) -> None:
     assert not leftover.exists()
 
 
+@pytest.mark.slow
 def test_a_deleted_folder_is_made_anew(users: Users) -> None:
     user = users.come()
     before = user.ask("SELECT system_identifier FROM pg_control_system()")
@@ -272,12 +277,14 @@ def test_a_path_too_long_for_a_socket_works(tmp_path: Path) -> None:
     folder.rmdir()
 
 
+@pytest.mark.slow
 def test_an_odd_path_works(tmp_path: Path) -> None:
     with ExitStack() as stack:
         users = Users(tmp_path / 'it\'s, "odd" ü %s', stack)
         assert users.come().ask("SELECT 1") == "1"
 
 
+@pytest.mark.slow
 def test_secrets_are_for_the_owner_alone_and_passwords_are_asked(users: Users) -> None:
     users.come().ask("SELECT 1")
     server = embedded.attach(users.data_dir, major=MAJOR)
@@ -318,6 +325,7 @@ def test_it_is_durable_and_hears_no_network(superuser: psycopg.Connection[Any]) 
 
 
 @as_root
+@pytest.mark.slow
 def test_root_may_use_a_folder_closed_to_everybody_else(users: Users) -> None:
     users.data_dir.mkdir(mode=0o700)
     assert users.come().ask("SELECT 1") == "1"
