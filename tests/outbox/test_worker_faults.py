@@ -235,7 +235,7 @@ def test_sends_in_flight_are_settled_when_the_database_is_back(database, worker,
     eventually(lambda: len(receiver.seen) == 11, "the next event", within=10)
 
 
-def test_an_idle_worker_picks_up_at_once(worker, receiver, record_property):
+def test_an_idle_worker_picks_up_at_once(worker, receiver):
     alice = Alice()
     alice.sends_to(receiver.url())
     worker.drains()
@@ -249,6 +249,6 @@ def test_an_idle_worker_picks_up_at_once(worker, receiver, record_property):
         ).fetchall()
     )
     delays = sorted(seen.at - recorded[seen.headers["cl-x-event-id"]] for seen in receiver.seen)
-    record_property("median_ms", statistics.median(delays) * 1000)
+    print(f"{statistics.median(delays) * 1000:.1f} ms, at most {delays[-1] * 1000:.1f} ms")  # noqa: T201 - with -s
     assert statistics.median(delays) < 0.1
     assert delays[-1] < 1.5  # a lost notification costs a poll
