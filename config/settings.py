@@ -167,5 +167,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": text("LOG_LEVEL", "INFO")},
-    "loggers": {"django.request": {"level": "ERROR"}},  # a client's mistake is the client's to know
+    "loggers": {
+        "django.request": {"level": "ERROR"},  # a client's mistake is the client's to know
+        "django-q": {"level": "WARNING"},  # each task that begins and ends
+    },
 }

@@ -34,12 +34,12 @@ class Claim:
     delivery_id: UUID
     event_id: UUID
     destination_id: UUID
-    client_event_id: str
     attempt: int  # counts on over resends
     base: int  # attempts begun when the current schedule began
     fence: int
     lapses: int
     refusals: int
+    client_event_id: str
     body: bytes
 
     @property
@@ -88,17 +88,30 @@ async def claim(
         prepare=True,
         binary=True,
     )
-    claims: list[Claim] = []
-    claimed_at = oldest = None
-    async for row in cursor:
-        *fields, claimed_at, oldest = row
-        claims.append(Claim(*fields))
+    leased = await cursor.fetchall()
+    if not leased:
+        return Batch(claims=(), now=0.0, lease_seconds=settings.LEASE_SECONDS, since=since)
+    contents = await _contents(connection, {row[2]: row[0] for row in leased})
+    *_, claimed_at, oldest_due = leased[0]
     return Batch(
-        claims=tuple(claims),
-        now=claimed_at.timestamp() if claimed_at else 0.0,
+        claims=tuple(Claim(*(*row[:-2], *contents[row[2]])) for row in leased if row[2] in contents),
+        now=claimed_at.timestamp(),
         lease_seconds=settings.LEASE_SECONDS,
-        since=oldest - LATE_COMMIT if oldest else since,
+        since=oldest_due - LATE_COMMIT,
     )
+
+
+async def _contents(
+    connection: psycopg.AsyncConnection[Any], accounts: Mapping[UUID, UUID]
+) -> dict[UUID, tuple[str, bytes]]:
+    """Of each event its client's id and its bytes, once, however many deliveries. `accounts` is by event."""
+    cursor = await connection.execute(
+        "SELECT * FROM pusher.contents(%b, %b)",
+        [list(accounts.values()), list(accounts)],
+        prepare=True,
+        binary=True,
+    )
+    return {event_id: (client_id, body) async for event_id, client_id, body in cursor}
 
 
 async def settle(

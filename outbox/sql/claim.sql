@@ -4,10 +4,13 @@
 -- finds a lapsed row records the interrupted attempt in the same transaction that begins the next: a duplicate may
 -- happen, an unrecorded one may not. `p_since` is a low-water mark that spares the scan the dead entries at the
 -- index's head; NULL scans all, which every worker does once a second.
+--
+-- The answer is small on purpose; `pusher.contents` brings the payloads. A client that is stopped while its megabytes
+-- are still on their way would keep this transaction, and its locks, open.
 CREATE FUNCTION pusher.claim(
     p_scope smallint, p_rows int, p_bytes bigint, p_lease interval, p_busy uuid[], p_since timestamptz)
-RETURNS TABLE (account_id uuid, delivery_id uuid, event_id uuid, destination_id uuid, client_id text,
-               attempt int, base int, fence bigint, lapses smallint, refusals smallint, body bytea,
+RETURNS TABLE (account_id uuid, delivery_id uuid, event_id uuid, destination_id uuid,
+               attempt int, base int, fence bigint, lapses smallint, refusals smallint,
                claimed_at timestamptz, oldest_due timestamptz)
 LANGUAGE plpgsql VOLATILE
 -- The plan must be the same with 10 rows and with 1,000,000: the index, in its order; and then row by row by the
@@ -68,14 +71,10 @@ BEGIN
          WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i];
     END LOOP;
     RETURN QUERY
-    SELECT o.account_id, o.delivery_id, o.event_id, o.destination_id, e.client_id,
-           o.attempt, o.base, o.fence, o.lapses, o.refusals, p.body, v_now, v_due[1]
+    SELECT o.account_id, o.delivery_id, o.event_id, o.destination_id,
+           o.attempt, o.base, o.fence, o.lapses, o.refusals, v_now, v_due[1]
       FROM unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
      CROSS JOIN LATERAL (SELECT * FROM outbox o
-                          WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id LIMIT 1) AS o
-     CROSS JOIN LATERAL (SELECT e.data ->> 'event_id' AS client_id FROM event e
-                          WHERE e.account_id = i.account_id AND e.stream_id = o.event_id AND e.version = 1 LIMIT 1) AS e
-     CROSS JOIN LATERAL (SELECT p.body FROM payload p
-                          WHERE p.account_id = i.account_id AND p.event_id = o.event_id LIMIT 1) AS p;
+                          WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id LIMIT 1) AS o;
 END
 $$;

@@ -80,7 +80,7 @@ class Sending:
             self._settler.settle(lease, final)
         elif route.paused:
             self._settler.release(lease, held=True)
-        elif lease.left() < route.timeout_seconds + settings.LEASE_MARGIN_SECONDS:
+        elif lease.left() < _timeout(route) + settings.LEASE_MARGIN_SECONDS:
             self._settler.release(lease)
         else:
             await self._attempt(lease, route)
@@ -93,7 +93,7 @@ class Sending:
             method=route.http_method,
             headers=route.headers,
             secrets=route.signing_secrets,
-            timeout_seconds=route.timeout_seconds,
+            timeout_seconds=_timeout(route),
         )
         outcome = await self._sender.send(message, target, now=lease.database_time())
         self._conclude(lease, outcome, route.retry_schedule_seconds)
@@ -133,6 +133,11 @@ class Sending:
             await asyncio.to_thread(_deactivate, destination_id)
         except Exception as error:  # noqa: BLE001 - the next delivery hears 410 again
             self._faults.note("deactivating a destination", error)
+
+
+def _timeout(route: Route) -> int:
+    """A destination saved under a larger bound must not outlive its lease: it would never be sent."""
+    return min(route.timeout_seconds, settings.DELIVERY_TIMEOUT_MAX)
 
 
 def _deactivate(destination_id: UUID) -> None:

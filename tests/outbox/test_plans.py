@@ -39,11 +39,11 @@ class Session:
 
     def settle(self, rows, verdict="succeeded"):
         columns = list(zip(*rows, strict=True))
-        data = [f'{{"attempt": {attempt}, "reason": "x"}}' for attempt in columns[5]]
+        data = [f'{{"attempt": {attempt}, "reason": "x"}}' for attempt in columns[4]]
         self.connection.execute(
             "SELECT * FROM pusher.settle(0::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %b)",
             [
-                *map(list, (columns[0], columns[1], columns[7], columns[5])),
+                *map(list, (columns[0], columns[1], columns[6], columns[4])),
                 [verdict] * len(rows),
                 [0] * len(rows),
                 data,
