@@ -14,6 +14,8 @@ from eventstore import connections
 
 CHANNEL = "outbox"
 PAUSE_SECONDS = 0.005
+AFTER_FAULT_SECONDS = 0.5
+STOP_SECONDS = 1.0
 
 
 class Waker:
@@ -21,13 +23,18 @@ class Waker:
 
     def __init__(self) -> None:
         self._wanted = asyncio.Event()
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
+        self._stopping = True
+        self._wanted.set()
         if self._task is not None:
+            # A connect that is cancelled half-way would leave its session behind.
+            await asyncio.wait([self._task], timeout=STOP_SECONDS)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -40,6 +47,8 @@ class Waker:
         try:
             while True:
                 await self._wanted.wait()
+                if self._stopping:
+                    return
                 self._wanted.clear()
                 try:
                     if connection is None or connection.closed:
@@ -50,7 +59,7 @@ class Waker:
                         with contextlib.suppress(psycopg.Error, OSError):
                             await connection.close()
                         connection = None
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(AFTER_FAULT_SECONDS)
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
             if connection is not None:

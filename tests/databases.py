@@ -114,7 +114,7 @@ def drop(name: str) -> None:
     _end_sessions(name)
     statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
     with maintenance() as connection:
-        connection.execute("SET statement_timeout = '5s'")
+        connection.execute("SET statement_timeout = '1s'")
         for _ in range(50):
             try:
                 connection.execute(statement)

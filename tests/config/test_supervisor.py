@@ -85,7 +85,7 @@ def test_a_child_that_ends_is_started_again_with_growing_pauses_whatever_its_sta
             _,
             screen,
         ):
-            await screen.until("born", times=4)
+            await screen.until("child ended", times=4)
             await screen.until("sick ended", times=4)
         assert screen.having("child ended")[:4] == [
             f"child ended (exit status 0): starting it again in {pause} s"
