@@ -9,6 +9,7 @@ attempts.
 Only the owner of the tables may do this.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -73,7 +74,12 @@ def rebuild(progress: Progress, *, compare: bool = True) -> Rebuilt:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_ONE_AT_A_TIME]).fetchone()
         if row != (True,):
             raise RebuildError("another rebuild is going on")
-        return _Rebuild(connection, progress).run(compare=compare)
+        try:
+            return _Rebuild(connection, progress).run(compare=compare)
+        finally:
+            # A closed connection's session ends a moment later: the next rebuild need not meet its lock.
+            with contextlib.suppress(psycopg.Error):
+                connection.execute("SELECT pg_advisory_unlock(%s)", [_ONE_AT_A_TIME])
 
 
 class _Rebuild:

@@ -16,6 +16,8 @@ from tests.databases import maintenance
 from tests.outbox.workers import Alice, Worker, eventually, parent_of
 from tests.receivers import Answer, Receiver
 
+pytestmark = pytest.mark.slow  # real processes, killed and waited for
+
 
 @pytest.fixture
 def receiver():
@@ -60,7 +62,6 @@ def test_killed_between_send_and_settle_gives_one_interruption_and_a_second_sigh
     assert told(worker) == [("interrupted", 1), ("succeeded", 2)]
 
 
-@pytest.mark.slow
 def test_a_late_worker_changes_nothing(worker, receiver):
     receiver.on("/hook", Answer(delay=0.5), Answer())
     alice = Alice()
@@ -79,7 +80,6 @@ def test_a_late_worker_changes_nothing(worker, receiver):
     assert told(worker) == [("interrupted", 1), ("succeeded", 2)]
 
 
-@pytest.mark.slow
 def test_a_drain_that_is_stopped_holds_nobody_up(two_slots, receiver):
     receiver.on("/hook", Answer(delay=0.01))
     alice = Alice()
@@ -106,8 +106,8 @@ def test_a_drain_that_is_stopped_holds_nobody_up(two_slots, receiver):
     [
         pytest.param(signal.SIGTERM, False, id="SIGTERM to main"),
         pytest.param(signal.SIGTERM, True, id="SIGTERM to the group"),  # systemd, a supervisor
-        pytest.param(signal.SIGINT, True, id="Ctrl-C", marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, True, id="the terminal closed", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, id="Ctrl-C"),
+        pytest.param(signal.SIGHUP, True, id="the terminal closed"),
     ],
 )
 def test_a_signal_under_load_ends_it_in_order(two_slots, receiver, group, number):
@@ -145,7 +145,6 @@ def test_when_main_is_killed_no_process_stays_and_no_attempt_is_lost(two_slots, 
     assert len(receiver.seen) == len(two_slots.events("succeeded"))
 
 
-@pytest.mark.slow
 def test_a_killed_sentinel_is_replaced(worker, receiver):
     alice = Alice()
     alice.sends_to(receiver.url())
@@ -159,7 +158,6 @@ def test_a_killed_sentinel_is_replaced(worker, receiver):
     assert worker.ends() == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("table", ["django_q_ormq", "django_q_schedule", "django_q_task"])
 def test_truncated_tables_of_the_task_queue_lose_nothing(database, tmp_path, receiver, table):
     alice = Alice()
@@ -179,7 +177,6 @@ def test_truncated_tables_of_the_task_queue_lose_nothing(database, tmp_path, rec
         assert first
 
 
-@pytest.mark.slow
 def test_another_secret_key_loses_nothing(database, tmp_path, receiver):
     alice = Alice()
     alice.sends_to(receiver.url())
