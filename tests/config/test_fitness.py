@@ -61,6 +61,7 @@ def manage(server: embedded.Server, *arguments: str, query: str = "") -> subproc
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fitness.DURABLE)
 def test_a_server_that_may_lose_what_it_confirmed_is_refused(server: embedded.Server, name: str) -> None:
     with set_for_all(server, name, "off"):

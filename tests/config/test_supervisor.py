@@ -113,6 +113,7 @@ def test_a_program_that_is_not_there_is_tried_again() -> None:
     run(scene)
 
 
+@pytest.mark.slow
 def test_what_a_dead_child_left_behind_ends_before_its_next_start(tmp_path: Path) -> None:
     """As a server's worker holds the port when the server itself was killed."""
     code = f"""

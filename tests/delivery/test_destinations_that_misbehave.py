@@ -281,6 +281,7 @@ def test_other_destinations_are_undisturbed(loop):
     assert durations[len(durations) // 2] < 500_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [

@@ -175,6 +175,7 @@ happenings = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(happenings=happenings)
 def test_the_rows_do_not_depend_on_the_portions(database: Database, happenings):

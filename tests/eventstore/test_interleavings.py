@@ -88,6 +88,7 @@ class Sessions:
             connection.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, most=st.integers(1, 10))
 @example(
@@ -122,6 +123,7 @@ def test_every_committed_event_is_in_one_block(database: Database, steps, most):
         sessions.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_truncated_snapshots_are_disjoint_and_complete(database: Database, data):
@@ -146,6 +148,7 @@ def test_truncated_snapshots_are_disjoint_and_complete(database: Database, data)
         assert not any(then.has(xid) and not now.has(xid) for then, now in pairwise(snapshots))
 
 
+@pytest.mark.slow
 def test_writers_and_sealers_all_at_once(database: Database):
     """Six writers that pause, roll back and share streams, three sealers, a transaction held open."""
     until = time.monotonic() + 2

@@ -110,6 +110,7 @@ def test_a_limit_of_5_admits_5_of_16_sessions_at_once(database, sql):
     assert all(0 < verdict.retry_after_ms <= 1001 and verdict.remaining == 0 for verdict in refused)
 
 
+@pytest.mark.slow
 def test_no_rolling_second_holds_more_than_the_limit(database, sql):
     alice = people.account(limit=5)
     numbers = itertools.count()
@@ -196,6 +197,7 @@ def test_an_event_without_destinations_is_kept_and_says_so(database, sql):
     ).fetchone() == ([],)
 
 
+@pytest.mark.slow
 def test_a_gate_that_is_taken_delays_its_own_account_alone(database):
     alice, bob = people.account(), people.account()
     accept(Submission(alice.token, "0", BODY))

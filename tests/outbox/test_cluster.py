@@ -38,6 +38,7 @@ def test_contradicting_settings_are_refused_in_one_line(database):
     assert "outbox.E001" in refusal(database, LEASE_SECONDS="2")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_durable_is_refused_in_one_line(database):
     with databases.maintenance() as owner:
         statement = sql.SQL("ALTER DATABASE {} SET synchronous_commit = off")
@@ -45,6 +46,7 @@ def test_a_server_that_is_not_durable_is_refused_in_one_line(database):
     assert "synchronous_commit is off" in refusal(database)
 
 
+@pytest.mark.slow
 def test_a_database_without_the_migrations_is_refused_in_one_line(database):
     owner = database.connect_owner()
     owner.execute("DELETE FROM django_migrations WHERE app = 'outbox'")
@@ -119,6 +121,7 @@ def receiver():
         yield running
 
 
+@pytest.mark.slow
 def test_a_pool_for_the_web_does_not_hurt_the_worker(database, tmp_path, receiver):
     alice = Alice()
     alice.sends_to(receiver.url())

@@ -79,6 +79,7 @@ def test_what_was_accepted_is_sent_recorded_and_logged(alice, receiver, sql):
     assert sql.execute("SELECT status, attempts FROM delivery_log").fetchall() == [("success", 1)]
 
 
+@pytest.mark.slow
 def test_a_failure_is_tried_again_on_schedule_until_the_schedule_ends(alice, receiver, sql):
     receiver.default = Answer(500)
     alice.sends_to(receiver.url(), schedule=[1, 1])
@@ -113,6 +114,7 @@ def test_what_waits_for_an_inactive_destination_is_cancelled(alice, receiver, sq
     assert receiver.seen == ()
 
 
+@pytest.mark.slow
 def test_what_waits_for_a_paused_destination_goes_on_waiting_unspent(alice, receiver, sql):
     alice.sends_to(receiver.url())
     alice.posts("1")
@@ -180,6 +182,7 @@ def test_a_destination_whose_secrets_are_unreadable_harms_no_neighbour(alice, re
     assert "decrypted" in data["detail"]
 
 
+@pytest.mark.slow
 def test_no_send_starts_over_two_seconds_after_its_destination_was_deleted(alice, receiver, sql, settings):
     settings.DRAIN_PER_DESTINATION = 4
     receiver.default = Answer(delay=0.1)
@@ -233,6 +236,7 @@ def test_no_destination_gets_more_at_once_than_its_cap(alice, receiver, sql, set
     assert outbox(sql) == []
 
 
+@pytest.mark.slow
 def test_a_slow_destination_leaves_the_others_their_pace(alice, receiver, sql, settings):
     settings.DRAIN_CONCURRENCY = 32
     settings.DRAIN_PER_DESTINATION = 8
@@ -249,6 +253,7 @@ def test_a_slow_destination_leaves_the_others_their_pace(alice, receiver, sql, s
     assert types(sql).count("interrupted") == 0
 
 
+@pytest.mark.slow
 def test_bodies_in_flight_stay_within_the_budget(alice, receiver, sql, settings):
     settings.DRAIN_BYTES = 1 << 20
     gauge = Gauge(0.02)
@@ -260,6 +265,7 @@ def test_bodies_in_flight_stay_within_the_budget(alice, receiver, sql, settings)
     assert 1 <= gauge.most <= 3
 
 
+@pytest.mark.slow
 def test_what_ended_two_workers_is_sent_with_nothing_beside_it(alice, receiver, sql):
     gauge = Gauge(0.05)
     alone = Gauge(0.2)
@@ -341,6 +347,7 @@ def test_when_its_time_is_over_the_slot_is_free_before_the_successor_is_told(dat
     assert free == [0]
 
 
+@pytest.mark.slow
 def test_a_slow_last_send_does_not_keep_the_successor_waiting(alice, receiver, sql):
     receiver.default = Answer(delay=3)
     alice.sends_to(receiver.url(), timeout=5)
