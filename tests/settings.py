@@ -17,7 +17,7 @@ def _remove(folder: str, maker: int) -> None:
 
 
 def _in_memory() -> str | None:
-    """Where a sync costs nothing: the server syncs as always, and hundreds of copies of a database are quick."""
+    """Where a sync costs nothing: the server syncs as always, and hundreds of copies are quick."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30
     return str(memory) if roomy else None
@@ -36,5 +36,5 @@ os.environ.setdefault("ENCRYPTION_KEYS", "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 
 from config.settings import *  # noqa: E402, F403 - the environment comes first
 
-# Argon2 takes 50 ms by design. What tests ask of a hash is the same with a quick one; its own test asks for Argon2.
+# Argon2 takes 50 ms by design; what tests ask of a hash is the same with a quick one.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *PASSWORD_HASHERS]  # noqa: F405

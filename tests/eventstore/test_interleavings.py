@@ -6,6 +6,7 @@ import time
 from itertools import pairwise
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
