@@ -4,6 +4,7 @@ The address (with its keepalives) is that of Django's connection, so that the em
 here, too. Every connection carries limits, so that no stopped client holds a lock for long.
 """
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -17,7 +18,8 @@ async def connect(
     *, statement_timeout_ms: int = 0, name: str = "data-pusher"
 ) -> psycopg.AsyncConnection[Any]:
     """An asynchronous connection in autocommit; 0: a statement may take any time."""
-    parameters = _parameters(statement_timeout_ms, name)
+    # Asking where the database is may wait for the embedded one to start: not in the caller's loop.
+    parameters = await asyncio.to_thread(_parameters, statement_timeout_ms, name)
     return await psycopg.AsyncConnection.connect(autocommit=True, **parameters)
 
 

@@ -22,6 +22,8 @@ from outbox import wake
 from outbox.retry import Verdict
 
 SCOPE = 0
+ERASED = ("", b"")
+FROM_THE_START = UUID(int=0)
 CHANNEL = wake.CHANNEL  # where workers hear that something may be due
 LATE_COMMIT = timedelta(milliseconds=250)  # rows get their due_at before they commit: look back this far
 
@@ -66,6 +68,15 @@ class Settlement:
     verdict: Verdict
     data: Mapping[str, Any]
     delay_ms: int = 0
+    in_a_row: bool = True  # a failure: no other attempt at the destination succeeded while it lasted
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tended:
+    """How many held rows came back, and where the next call goes on."""
+
+    released: int
+    goes_on_after: UUID
 
 
 async def claim(
@@ -75,16 +86,18 @@ async def claim(
     size: int,
     busy: Collection[UUID] = (),
     since: datetime | None = None,
+    suspects: bool = False,
 ) -> Batch:
     """Lease up to `rows` due deliveries of about `size` bytes together, none for a destination in `busy`.
 
     Pass the last batch's `since` back to spare the scan the index's dead head; None scans all of it, which
-    every worker does at least once a second. Raises psycopg.DatabaseError (DP001) after a restore that
-    `manage.py after_restore` has not acknowledged.
+    every worker does at least once a second. `suspects` asks for a row that lapsed twice, first: it comes
+    alone, one at a time over all workers, and without asking it never comes. Raises psycopg.DatabaseError
+    (DP001) after a restore that `manage.py after_restore` has not acknowledged.
     """
     cursor = await connection.execute(
-        "SELECT * FROM pusher.claim(%s::smallint, %s, %s, %s, %b, %s)",
-        [SCOPE, rows, size, timedelta(seconds=settings.LEASE_SECONDS), list(busy), since],
+        "SELECT * FROM pusher.claim(%s::smallint, %s, %s, %s, %b, %s, %s)",
+        [SCOPE, rows, size, timedelta(seconds=settings.LEASE_SECONDS), list(busy), since, suspects],
         prepare=True,
         binary=True,
     )
@@ -93,12 +106,21 @@ async def claim(
         return Batch(claims=(), now=0.0, lease_seconds=settings.LEASE_SECONDS, since=since)
     contents = await _contents(connection, {row[2]: row[0] for row in leased})
     *_, claimed_at, oldest_due = leased[0]
+    claims = tuple(Claim(*(*row[:-2], *contents.get(row[2], ERASED))) for row in leased)
+    if erased := [claim for claim in claims if claim.event_id not in contents]:
+        await settle(connection, [_without_content(claim) for claim in erased])
     return Batch(
-        claims=tuple(Claim(*(*row[:-2], *contents[row[2]])) for row in leased if row[2] in contents),
+        claims=tuple(claim for claim in claims if claim.event_id in contents),
         now=claimed_at.timestamp(),
         lease_seconds=settings.LEASE_SECONDS,
         since=oldest_due - LATE_COMMIT,
     )
+
+
+def _without_content(claim: Claim) -> Settlement:
+    """Nothing erases a payload that a delivery waits for; should it be gone, the delivery ends on record."""
+    ids = {"event": str(claim.event_id), "destination": str(claim.destination_id)}
+    return Settlement(claim, Verdict.EXHAUSTED, ids | {"reason": "payload_erased"})
 
 
 async def _contents(
@@ -123,13 +145,14 @@ async def settle(
     """
     claims = [settlement.claim for settlement in settlements]
     cursor = await connection.execute(
-        "SELECT * FROM pusher.settle(%s::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %b)",
+        "SELECT * FROM pusher.settle(%s::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %s, %b)",
         [
             SCOPE,
             *_keys(claims),
             [settlement.verdict.value for settlement in settlements],
             [settlement.delay_ms for settlement in settlements],
             [orjson.dumps(settlement.data).decode() for settlement in settlements],
+            [settlement.in_a_row for settlement in settlements],
             circuit(),
         ],
         prepare=True,
@@ -147,13 +170,15 @@ async def release(
     )
 
 
-async def tend(connection: psycopg.AsyncConnection[Any]) -> int:
-    """Bring back held rows whose destinations are well again, and probes; answers how many."""
-    return await _count(
-        connection,
-        "SELECT pusher.tend(%s, %s)",
-        [settings.READY_PER_DESTINATION, timedelta(seconds=settings.LEASE_SECONDS)],
+async def tend(connection: psycopg.AsyncConnection[Any], *, after: UUID = FROM_THE_START) -> Tended:
+    """Bring back held rows whose destinations are well again, and probes, of some hundred destinations."""
+    cursor = await connection.execute(
+        "SELECT * FROM pusher.tend(%s, %s, %s)",
+        [after, settings.READY_PER_DESTINATION, timedelta(seconds=settings.LEASE_SECONDS)],
+        prepare=True,
     )
+    row = await cursor.fetchone()
+    return Tended(*row) if row else Tended(0, FROM_THE_START)
 
 
 async def crowd(connection: psycopg.AsyncConnection[Any], destination_ids: Collection[UUID]) -> int:

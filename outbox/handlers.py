@@ -18,7 +18,11 @@ _CLOSE_GATE = """
 INSERT INTO gate (account_id, deleted_at) VALUES (%s, clock_timestamp())
 ON CONFLICT (account_id) DO UPDATE SET deleted_at = clock_timestamp(), ran_at = '{}', admitted = '{}'
 """
-_ORDER_PURGE = "INSERT INTO purge (account_id, destination_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+# A second order renews the first: who is about to drop that one (active again) has to wait for us.
+_ORDER_PURGE = """
+INSERT INTO purge (account_id, destination_id) VALUES (%s, %s)
+ON CONFLICT (account_id, destination_id) DO UPDATE SET requested_at = clock_timestamp()
+"""
 _ACTIVE = "SELECT active FROM pusher.route WHERE destination_id = %s"
 
 

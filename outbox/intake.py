@@ -29,6 +29,7 @@ from outbox import wake
 
 SCOPE = 0
 BATCH_ITEMS = 256
+BATCH_BUSY_ITEMS = 64  # of them, items whose gate was taken: one stuck account must not fill the batches
 BATCH_BYTES = 4 << 20
 PATIENCE_SECONDS = 2.0  # for the database, and for an account's gate
 STATEMENT_MS = 1_800
@@ -105,6 +106,7 @@ class Intake:
 
     def __init__(self) -> None:
         self._waiting: collections.deque[_Item] = collections.deque()
+        self._busy: collections.deque[_Item] = collections.deque()
         self._under_way: list[_Item] = []
         self._arrived = asyncio.Event()
         self._stopping = False
@@ -162,36 +164,38 @@ class Intake:
             now = time.monotonic()
             while self._waiting and self._waiting[0].deadline <= now:
                 self._waiting.popleft().answer(UNAVAILABLE)
-            for item in self._under_way:
+            for item in (*self._busy, *self._under_way):
                 if item.deadline <= now:
                     item.answer(UNAVAILABLE)
 
     def _next_batch(self) -> list[_Item]:
         batch: list[_Item] = []
         size = 0
-        while self._waiting and len(batch) < BATCH_ITEMS:
-            size += len(self._waiting[0].submission.body)
-            if batch and size > BATCH_BYTES:
-                break
-            item = self._waiting.popleft()
-            if not item.verdict.done():  # the client has gone before we began
-                batch.append(item)
+        for queue, most in ((self._busy, BATCH_BUSY_ITEMS), (self._waiting, BATCH_ITEMS)):
+            while queue and len(batch) < most:
+                size += len(queue[0].submission.body)
+                if batch and size > BATCH_BYTES:
+                    return batch
+                item = queue.popleft()
+                if not item.verdict.done():  # the client has gone, or its time is over
+                    batch.append(item)
         return batch
 
     def _come_again(self, busy: list[_Item]) -> None:
-        """Items whose gate another session holds wait a moment, beside the queue: the others go on."""
+        """Items whose gate another session holds wait a moment, and then take a small part of each batch."""
         if busy:
             asyncio.get_running_loop().call_later(BUSY_PAUSE_SECONDS, self._requeue, busy)
 
     def _requeue(self, busy: list[_Item]) -> None:
-        self._waiting.extendleft(reversed(busy))
+        self._busy.extend(busy)
         self._arrived.set()
         if self._stopping:
             self._refuse_waiting()
 
     def _refuse_waiting(self) -> None:
-        while self._waiting:
-            self._waiting.popleft().answer(UNAVAILABLE)
+        for queue in (self._busy, self._waiting):
+            while queue:
+                queue.popleft().answer(UNAVAILABLE)
 
     async def _call(self, batch: list[_Item]) -> list[_Item]:
         """Call the database; answer each item but those whose gate is busy, which are returned.

@@ -21,6 +21,7 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_ready ON outbox (due_at) WHERE NOT held;
 CREATE INDEX outbox_ready_by_destination ON outbox (destination_id, due_at) WHERE NOT held;
 CREATE INDEX outbox_held_by_destination ON outbox (destination_id, due_at) WHERE held;
+CREATE INDEX outbox_suspect ON outbox (due_at) WHERE lapses >= 2;
 CREATE SEQUENCE outbox_fence;
 
 CREATE TABLE gate (

@@ -5,10 +5,14 @@
 -- happen, an unrecorded one may not. `p_since` is a low-water mark that spares the scan the dead entries at the
 -- index's head; NULL scans all, which every worker does once a second.
 --
+-- A row whose lease lapsed twice may be what kills workers. Such a suspect is claimed alone, one over all workers, and
+-- only by a claim that asks for it (`p_suspects`): it takes no other with it, and does not stand in the others' way.
+--
 -- The answer is small on purpose; `pusher.contents` brings the payloads. A client that is stopped while its megabytes
 -- are still on their way would keep this transaction, and its locks, open.
 CREATE FUNCTION pusher.claim(
-    p_scope smallint, p_rows int, p_bytes bigint, p_lease interval, p_busy uuid[], p_since timestamptz)
+    p_scope smallint, p_rows int, p_bytes bigint, p_lease interval, p_busy uuid[], p_since timestamptz,
+    p_suspects boolean)
 RETURNS TABLE (account_id uuid, delivery_id uuid, event_id uuid, destination_id uuid,
                attempt int, base int, fence bigint, lapses smallint, refusals smallint,
                claimed_at timestamptz, oldest_due timestamptz)
@@ -24,39 +28,57 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_fence bigint;
     v_accounts uuid[];  v_deliveries uuid[];  v_destinations uuid[];  v_due timestamptz[];
-    v_lapsed boolean[]; v_lapses smallint[];  v_sizes int[];  v_take int;  v_held uuid[];
+    v_lapsed boolean[]; v_sizes int[];  v_held uuid[];  v_alone boolean;
 BEGIN
-    SELECT array_agg(r.account_id), array_agg(r.delivery_id), array_agg(r.destination_id), array_agg(r.due_at),
-           array_agg(r.fence <> 0 OR r.epoch < v_epoch), array_agg(r.lapses), array_agg(r.size)
-      INTO v_accounts, v_deliveries, v_destinations, v_due, v_lapsed, v_lapses, v_sizes
-      FROM (SELECT o.* FROM outbox o
-             WHERE NOT o.held AND o.due_at <= v_now AND o.due_at >= coalesce(p_since, '-infinity')
-               AND o.destination_id <> ALL (p_busy)
-             ORDER BY o.due_at LIMIT p_rows FOR UPDATE SKIP LOCKED) AS r;
-    IF v_accounts IS NULL THEN
-        RETURN;
+    IF p_suspects AND NOT EXISTS (
+        SELECT FROM outbox o WHERE o.lapses >= 2 AND o.fence <> 0 AND o.due_at > v_now
+    ) THEN
+        SELECT ARRAY[r.account_id], ARRAY[r.delivery_id], ARRAY[r.due_at], ARRAY[r.fence <> 0 OR r.epoch < v_epoch]
+          INTO v_accounts, v_deliveries, v_due, v_lapsed
+          FROM (SELECT o.* FROM outbox o
+                 WHERE o.lapses >= 2 AND NOT o.held AND o.due_at <= v_now AND o.destination_id <> ALL (p_busy)
+                 ORDER BY o.due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS r;
     END IF;
+    v_alone := v_accounts IS NOT NULL;
 
-    -- A destination that rests or is paused sends nothing (but its probe): its rows leave the ready ones.
-    v_held := ARRAY(
-        SELECT i.delivery_id
-          FROM unnest(v_deliveries, v_destinations) AS i(delivery_id, destination_id)
-         CROSS JOIN LATERAL (SELECT * FROM lane l WHERE l.destination_id = i.destination_id LIMIT 1) AS l
-         WHERE l.resting AND l.probe IS DISTINCT FROM i.delivery_id);
-    FOR i IN 1 .. CASE WHEN v_held = '{}' THEN 0 ELSE cardinality(v_accounts) END LOOP
-        UPDATE outbox o SET held = true
-         WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i] AND v_deliveries[i] = ANY (v_held);
+    -- A slice that was all of resting destinations leaves room for the next: a few slices at most in one claim.
+    FOR v_slice IN 1 .. 8 LOOP
+        EXIT WHEN v_accounts IS NOT NULL;
+        SELECT array_agg(r.account_id), array_agg(r.delivery_id), array_agg(r.destination_id), array_agg(r.due_at),
+               array_agg(r.fence <> 0 OR r.epoch < v_epoch), array_agg(r.size)
+          INTO v_accounts, v_deliveries, v_destinations, v_due, v_lapsed, v_sizes
+          FROM (SELECT o.* FROM outbox o
+                 WHERE NOT o.held AND o.due_at <= v_now AND o.due_at >= coalesce(p_since, '-infinity')
+                   AND o.lapses < 2 AND o.destination_id <> ALL (p_busy)
+                 ORDER BY o.due_at LIMIT p_rows FOR UPDATE SKIP LOCKED) AS r;
+        IF v_accounts IS NULL THEN
+            RETURN;
+        END IF;
+
+        -- A destination that rests sends nothing but its probe: its rows leave the ready ones. (Those of one that is
+        -- gone or inactive stay: the worker cancels them.)
+        v_held := ARRAY(
+            SELECT i.delivery_id
+              FROM unnest(v_deliveries, v_destinations) AS i(delivery_id, destination_id)
+             CROSS JOIN LATERAL (SELECT * FROM lane l WHERE l.destination_id = i.destination_id LIMIT 1) AS l
+             WHERE l.resting AND l.probe IS DISTINCT FROM i.delivery_id
+               AND EXISTS (SELECT FROM pusher.route r WHERE r.destination_id = i.destination_id AND r.active));
+        IF v_held <> '{}' THEN
+            FOR i IN 1 .. cardinality(v_accounts) LOOP
+                UPDATE outbox o SET held = true
+                 WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i]
+                   AND v_deliveries[i] = ANY (v_held);
+            END LOOP;
+        END IF;
+
+        SELECT array_agg(t.account_id), array_agg(t.delivery_id), array_agg(t.lapsed)
+          INTO v_accounts, v_deliveries, v_lapsed
+          FROM (SELECT i.*, sum(i.size) OVER (ORDER BY i.n) - i.size AS before, row_number() OVER (ORDER BY i.n) AS nth
+                  FROM unnest(v_accounts, v_deliveries, v_lapsed, v_sizes)
+                       WITH ORDINALITY AS i(account_id, delivery_id, lapsed, size, n)
+                 WHERE i.delivery_id <> ALL (v_held)) AS t
+         WHERE t.nth = 1 OR t.before + t.size <= p_bytes;
     END LOOP;
-
-    -- What has killed two workers is claimed alone, so that it takes no other with it. The rest up to the budget.
-    SELECT array_agg(t.account_id), array_agg(t.delivery_id), array_agg(t.lapsed)
-      INTO v_accounts, v_deliveries, v_lapsed
-      FROM (SELECT i.*, sum(i.size) OVER (ORDER BY i.n) - i.size AS before, row_number() OVER (ORDER BY i.n) AS nth,
-                   first_value(i.lapses) OVER (ORDER BY i.n) AS first_lapses
-              FROM unnest(v_accounts, v_deliveries, v_lapsed, v_lapses, v_sizes)
-                   WITH ORDINALITY AS i(account_id, delivery_id, lapsed, lapses, size, n)
-             WHERE i.delivery_id <> ALL (v_held)) AS t
-     WHERE t.nth = 1 OR (t.first_lapses < 2 AND t.lapses < 2 AND t.before + t.size <= p_bytes);
     IF v_accounts IS NULL THEN
         RETURN;
     END IF;
@@ -67,14 +89,16 @@ BEGIN
 
     v_fence := nextval('outbox_fence');
     FOR i IN 1 .. cardinality(v_accounts) LOOP
+        -- What became a suspect just now (its interruption is on record) waits for a claim that asks for it.
         UPDATE outbox o SET attempt = o.attempt + 1, fence = v_fence, due_at = v_now + p_lease
-         WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i];
+         WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i] AND (o.lapses < 2 OR v_alone);
     END LOOP;
     RETURN QUERY
     SELECT o.account_id, o.delivery_id, o.event_id, o.destination_id,
            o.attempt, o.base, o.fence, o.lapses, o.refusals, v_now, v_due[1]
       FROM unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
      CROSS JOIN LATERAL (SELECT * FROM outbox o
-                          WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id LIMIT 1) AS o;
+                          WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id LIMIT 1) AS o
+     WHERE o.fence = v_fence;
 END
 $$;

@@ -12,7 +12,7 @@ BEGIN
     FOR i IN 1 .. cardinality(p_accounts) LOOP
         UPDATE outbox o
            SET attempt = o.attempt + CASE WHEN o.fence = 0 THEN 1 ELSE 0 END, version = o.version + 1,
-               lapses = o.lapses + CASE WHEN o.epoch < p_epoch THEN 0 ELSE 1 END, fence = 0, epoch = p_epoch
+               lapses = least(o.lapses + CASE WHEN o.epoch < p_epoch THEN 0 ELSE 1 END, 100), fence = 0, epoch = p_epoch
          WHERE o.account_id = p_accounts[i] AND o.delivery_id = p_deliveries[i]
            AND (o.fence <> 0 OR o.epoch < p_epoch)
         RETURNING o.* INTO v_row;

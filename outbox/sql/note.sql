@@ -1,8 +1,10 @@
 -- Note how attempts went, destination by destination, and open or close circuits. `p_went`: true, false, or null
--- (no attempt). `p_circuit`: failures in a row, attempts in a minute, failed percent, first and last probe in seconds.
+-- (no attempt). `p_in_a_row`: whether a failure counts to those in a row; it doesn't when another attempt succeeded
+-- while it lasted (timeouts are slow to settle, and successes quick). `p_circuit`: failures in a row, attempts in a minute, failed percent, first and last probe in seconds.
 --
 -- Only a destination in trouble has a lane, so a healthy one costs one index look-up. Lanes are locked in order.
-CREATE FUNCTION pusher.note(p_destinations uuid[], p_deliveries uuid[], p_went boolean[], p_circuit int[])
+CREATE FUNCTION pusher.note(
+    p_destinations uuid[], p_deliveries uuid[], p_went boolean[], p_in_a_row boolean[], p_circuit int[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -14,8 +16,10 @@ DECLARE
 BEGIN
     FOR v_of IN
         SELECT a.destination_id, count(*) FILTER (WHERE a.went) AS ok, count(*) FILTER (WHERE NOT a.went) AS failed,
+               count(*) FILTER (WHERE NOT a.went AND a.in_a_row) AS in_a_row,
                array_agg(a.delivery_id) FILTER (WHERE NOT a.went) AS failures
-          FROM unnest(p_destinations, p_deliveries, p_went) AS a(destination_id, delivery_id, went)
+          FROM unnest(p_destinations, p_deliveries, p_went, p_in_a_row)
+               AS a(destination_id, delivery_id, went, in_a_row)
          WHERE a.went IS NOT NULL
          GROUP BY a.destination_id ORDER BY a.destination_id
     LOOP
@@ -48,7 +52,7 @@ BEGIN
             v_lane.window_failed := 0;
         END IF;
         -- A success anywhere among them ends the row of failures.
-        v_lane.failures := CASE WHEN v_of.ok > 0 THEN 0 ELSE v_lane.failures + v_of.failed END;
+        v_lane.failures := CASE WHEN v_of.ok > 0 THEN 0 ELSE v_lane.failures + v_of.in_a_row END;
         v_lane.window_attempts := v_lane.window_attempts + v_of.ok + v_of.failed;
         v_lane.window_failed := v_lane.window_failed + v_of.failed;
         v_lane.resting := v_lane.failures >= p_circuit[1]

@@ -3,7 +3,8 @@
 -- delivery waits. Claimed rows are left to their settle or lapse. Returns how many rows went; 0: nothing to do now.
 CREATE FUNCTION pusher.purge(p_scope smallint, p_most int) RETURNS int
 LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_epoch int := pusher.epoch(p_scope);
@@ -11,6 +12,8 @@ DECLARE
     v_order purge;
     v_reason text;
     v_accounts uuid[];  v_deliveries uuid[];  v_versions int[];  v_datas jsonb[];
+    v_row outbox;
+    v_is_held boolean;
     v_gone int;
 BEGIN
     -- The oldest first, but one that waits for a claimed row must not stand in the way of the next.
@@ -26,21 +29,39 @@ BEGIN
             v_reason := 'destination_deleted';
         END IF;
 
+        -- Three searches, one for each index: a condition for all of them would read all of the account.
         SELECT array_agg(w.account_id), array_agg(w.delivery_id) INTO v_accounts, v_deliveries
           FROM (SELECT o.account_id, o.delivery_id FROM outbox o
-                 WHERE o.account_id = v_order.account_id AND v_order.destination_id IN (v_nil, o.destination_id)
-                   AND (o.fence = 0 OR o.due_at < clock_timestamp())
-                 LIMIT p_most FOR UPDATE SKIP LOCKED) AS w;
+                 WHERE o.account_id = v_order.account_id AND (o.fence = 0 OR o.due_at < clock_timestamp())
+                 LIMIT p_most FOR UPDATE SKIP LOCKED) AS w
+         WHERE v_order.destination_id = v_nil;
+        FOREACH v_is_held IN ARRAY ARRAY[true, false] LOOP
+            EXIT WHEN v_order.destination_id = v_nil OR v_accounts IS NOT NULL;
+            IF v_is_held THEN
+                SELECT array_agg(w.account_id), array_agg(w.delivery_id) INTO v_accounts, v_deliveries
+                  FROM (SELECT o.account_id, o.delivery_id FROM outbox o
+                         WHERE o.destination_id BETWEEN v_order.destination_id AND v_order.destination_id AND o.held
+                           AND (o.fence = 0 OR o.due_at < clock_timestamp())
+                         ORDER BY o.destination_id, o.due_at LIMIT p_most FOR UPDATE SKIP LOCKED) AS w;
+            ELSE
+                SELECT array_agg(w.account_id), array_agg(w.delivery_id) INTO v_accounts, v_deliveries
+                  FROM (SELECT o.account_id, o.delivery_id FROM outbox o
+                         WHERE o.destination_id BETWEEN v_order.destination_id AND v_order.destination_id AND NOT o.held
+                           AND (o.fence = 0 OR o.due_at < clock_timestamp())
+                         ORDER BY o.destination_id, o.due_at LIMIT p_most FOR UPDATE SKIP LOCKED) AS w;
+            END IF;
+        END LOOP;
         IF v_accounts IS NOT NULL THEN
             PERFORM pusher.interrupt(p_scope, v_accounts, v_deliveries, v_epoch);
-            WITH gone AS (
-                DELETE FROM outbox o USING unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
-                 WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id
-                RETURNING o.*)
-            SELECT array_agg(g.account_id), array_agg(g.delivery_id), array_agg(g.version + 1),
-                   array_agg(jsonb_build_object('event', g.event_id, 'destination', g.destination_id, 'reason', v_reason))
-              INTO v_accounts, v_deliveries, v_versions, v_datas
-              FROM gone g;
+            v_versions := '{}';
+            v_datas := '{}';
+            FOR i IN 1 .. cardinality(v_accounts) LOOP
+                DELETE FROM outbox o WHERE o.account_id = v_accounts[i] AND o.delivery_id = v_deliveries[i]
+                RETURNING o.* INTO v_row;
+                v_versions := v_versions || v_row.version + 1;
+                v_datas := v_datas || jsonb_build_object(
+                    'event', v_row.event_id, 'destination', v_row.destination_id, 'reason', v_reason);
+            END LOOP;
             PERFORM pusher.append(
                 p_scope, v_accounts, v_deliveries, v_versions,
                 array_fill('delivery.cancelled'::text, ARRAY[cardinality(v_accounts)]), v_datas, NULL, NULL);

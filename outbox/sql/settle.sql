@@ -4,7 +4,7 @@
 -- Rows are locked in the order of their key, so that two settles can't deadlock. Delays come in, times are made here.
 CREATE FUNCTION pusher.settle(
     p_scope smallint, p_accounts uuid[], p_deliveries uuid[], p_fences bigint[], p_attempts int[],
-    p_verdicts text[], p_delays_ms bigint[], p_datas jsonb[], p_circuit int[])
+    p_verdicts text[], p_delays_ms bigint[], p_datas jsonb[], p_in_a_row boolean[], p_circuit int[])
 RETURNS TABLE (delivery_id uuid, attempt int)
 LANGUAGE plpgsql VOLATILE
 -- By the primary key, row by row: see claim.
@@ -55,8 +55,8 @@ BEGIN
     WITH mine AS (
         SELECT s.*, m.o
           FROM unnest(v_mine) WITH ORDINALITY AS m(n, o)
-          JOIN unnest(p_accounts, p_deliveries, p_verdicts, p_delays_ms, p_datas)
-               WITH ORDINALITY AS s(account_id, delivery_id, verdict, delay_ms, data, n) ON s.n = m.n)
+          JOIN unnest(p_accounts, p_deliveries, p_verdicts, p_delays_ms, p_datas, p_in_a_row)
+               WITH ORDINALITY AS s(account_id, delivery_id, verdict, delay_ms, data, in_a_row, n) ON s.n = m.n)
     SELECT array_agg(m.account_id ORDER BY m.o) AS accounts, array_agg(m.delivery_id ORDER BY m.o) AS deliveries,
            array_agg(CASE m.verdict WHEN 'retry' THEN 'delivery.attempted' ELSE 'delivery.' || m.verdict END
                      ORDER BY m.o) AS types,
@@ -64,11 +64,12 @@ BEGIN
                          (v_now + m.delay_ms * interval '1 millisecond') AT TIME ZONE 'UTC',
                          'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ELSE m.data END ORDER BY m.o) AS datas,
            array_agg(CASE WHEN m.verdict = 'succeeded' THEN true WHEN m.data ? 'attempt' THEN false END
-                     ORDER BY m.o) AS went
+                     ORDER BY m.o) AS went,
+           array_agg(m.in_a_row ORDER BY m.o) AS in_a_row
       INTO v_row
       FROM mine m;
     PERFORM pusher.append(p_scope, v_row.accounts, v_row.deliveries, v_versions, v_row.types, v_row.datas, NULL, NULL);
-    PERFORM pusher.note(v_destinations, v_row.deliveries, v_row.went, p_circuit);
+    PERFORM pusher.note(v_destinations, v_row.deliveries, v_row.went, v_row.in_a_row, p_circuit);
 
     RETURN QUERY SELECT p_deliveries[m.n], p_attempts[m.n] FROM unnest(v_mine) AS m(n);
 END

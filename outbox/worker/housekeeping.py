@@ -77,8 +77,13 @@ def outbox(*, busy: Callable[[], Sequence[UUID]], found: Callable[[], None]) -> 
         passed_over = busy()
         return bool(passed_over) and await claims.crowd(connection, passed_over) > 0
 
+    after = claims.FROM_THE_START
+
     async def tend(connection: Connection) -> bool:
-        return await claims.tend(connection) > 0
+        nonlocal after
+        tended = await claims.tend(connection, after=after)
+        after = tended.goes_on_after
+        return tended.released > 0
 
     async def purge(connection: Connection) -> bool:
         return await claims.purge(connection) > 0

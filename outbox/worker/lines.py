@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
-from django.db import connection as database
 
 from eventstore import connections
 
@@ -44,8 +43,6 @@ class Line:
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            # Asking where the database is may wait for the embedded one to start: not in our loop.
-            await asyncio.to_thread(database.get_connection_params)
             self._connection = await connections.connect(
                 name=self._name, statement_timeout_ms=self._statement_timeout_ms
             )

@@ -21,7 +21,7 @@ from django.conf import settings
 from delivery.attempt import Sender
 from guard.addresses import Policy
 from outbox import claims, slots
-from outbox.claims import Batch
+from outbox.claims import Batch, Claim
 from outbox.worker import clock, housekeeping, leases, routes, stopping
 from outbox.worker.faults import Faults, Pause
 from outbox.worker.flights import Flights
@@ -40,6 +40,7 @@ BREATH_SECONDS = 0.004  # under load, so that a claim brings more than a row or 
 HAND_OVER_SECONDS = 1.0  # what is still in flight then no longer keeps the successor waiting
 SETTLING_SECONDS = 2.0  # of the grace: to write down what has landed
 LEAVING_SECONDS = 3.0  # of the grace: for the processes around the drain to end
+SUSPECTS_SHARE = 4  # so many times what a suspect took goes by before the next
 SUSPECT_LAPSES = 2  # a row that ended so many workers is claimed alone (outbox/sql/claim.sql) and sent alone
 MOST_UNSETTLED = 2000
 
@@ -72,6 +73,8 @@ class Drain:
         self._claimed = Batch((), 0.0, 0.0, None)
         self._hungry = False  # the last claim left something behind
         self._full_scan_at = 0.0
+        self._suspects_at = 0.0
+        self._more_suspects = False  # the last claim that asked for one got one
         self._claim_at = 0.0
         self._passed_over: set[UUID] = set()  # busy at the last claim, so its rows were not looked at
         self._end_by = self._until
@@ -149,7 +152,7 @@ class Drain:
         rows, size = self._flights.rows_free, self._flights.bytes_free
         self._passed_over = set(self._flights.busy())
         batch = await self._claim(rows, size)
-        self._claim_at = clock.now() + POLL_SECONDS
+        self._claim_at = self._suspects_at if self._more_suspects else clock.now() + POLL_SECONDS
         taken = sum(len(claim.body) for claim in batch.claims)
         self._hungry = len(batch.claims) >= rows or 2 * taken > size
         if batch.claims:
@@ -186,6 +189,7 @@ class Drain:
     async def _claim(self, rows: int, size: int) -> Batch:
         # The low-water mark would hide the older rows of a destination that was passed over.
         everything = self._passed_over or clock.now() >= self._full_scan_at
+        suspects = clock.now() >= self._suspects_at
         if everything:
             self._full_scan_at = clock.now() + POLL_SECONDS
         self._claimed = await self._lines["claim"].run(
@@ -195,8 +199,12 @@ class Drain:
                 size=size,
                 busy=list(self._passed_over),
                 since=None if everything else self._claimed.since,
+                suspects=suspects,
             )
         )
+        if suspects:
+            self._more_suspects = any(map(_is_suspect, self._claimed.claims))
+            self._suspects_at = clock.now() + POLL_SECONDS
         return self._claimed
 
     async def _start(self, batch: Sequence[Lease]) -> None:
@@ -208,8 +216,12 @@ class Drain:
                 self._settler.release(lease)
             raise
         self._sending.know(reading, destinations)
-        if batch[0].claim.lapses >= SUSPECT_LAPSES:
+        if _is_suspect(batch[0].claim):
+            began = clock.now()
             await self._start_alone(batch[0])
+            # Most of the time is the others', also when each suspect takes its whole deadline.
+            self._suspects_at = clock.now() + max(BREATH_SECONDS, SUSPECTS_SHARE * (clock.now() - began))
+            self._woken.set()
             return
         for lease in batch:
             self._flights.admit(lease)
@@ -286,6 +298,10 @@ class Drain:
             await asyncio.to_thread(self._hand_over)
         except Exception as error:  # noqa: BLE001 - the command looks for empty slots as well
             self._faults.note("handing the slot over", error)
+
+
+def _is_suspect(claim: Claim) -> bool:
+    return claim.lapses >= SUSPECT_LAPSES
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

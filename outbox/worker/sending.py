@@ -19,7 +19,7 @@ from delivery.outcome import Outcome, Reason
 from outbox import retry
 from outbox.claims import Claim, Settlement
 from outbox.retry import Verdict
-from outbox.worker import routes
+from outbox.worker import clock, routes
 from outbox.worker.faults import Faults
 from outbox.worker.leases import Lease
 from outbox.worker.lines import Line
@@ -47,10 +47,13 @@ class Sending:
         self._faults = faults
         self._readings: dict[UUID, Reading] = {}
         self._deactivating: dict[UUID, asyncio.Task[None]] = {}
+        self._succeeded_at: dict[UUID, float] = {}
 
     def know(self, reading: Reading, destination_ids: set[UUID]) -> None:
         self._readings = {known: old for known, old in self._readings.items() if old.is_fresh()}
         self._readings |= dict.fromkeys(destination_ids, reading)
+        long_ago = clock.now() - settings.DELIVERY_TIMEOUT_MAX
+        self._succeeded_at = {known: at for known, at in self._succeeded_at.items() if at > long_ago}
 
     async def send(self, lease: Lease) -> None:
         """Never raises: what fails here lapses with its lease, and is recorded then."""
@@ -113,9 +116,17 @@ class Sending:
             verdict=decision.verdict,
             data=_record(claim, outcome),
             delay_ms=decision.delay_ms,
+            in_a_row=self._is_in_a_row(claim.destination_id, outcome),
         )
         then = self._gone(claim.destination_id) if decision.deactivate else None
         self._settler.settle(lease, settlement, then=then)
+
+    def _is_in_a_row(self, destination_id: UUID, outcome: Outcome) -> bool:
+        """No: another attempt here succeeded while this one lasted. Timeouts settle late and all at once."""
+        if outcome.reason is Reason.DELIVERED:
+            self._succeeded_at[destination_id] = clock.now()
+        began = clock.now() - outcome.duration_us / 1_000_000
+        return self._succeeded_at.get(destination_id, 0.0) < began
 
     def _gone(self, destination_id: UUID) -> Callable[[], None]:
         """Deactivates once, however many deliveries hear that the destination is gone."""

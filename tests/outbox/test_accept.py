@@ -209,6 +209,31 @@ def test_a_gate_that_is_taken_delays_its_own_account_alone(database):
         assert 1.5 < time.monotonic() - began < 2.7
 
 
+def test_a_stuck_account_does_not_fill_the_batches(database):
+    alice, bob = people.account(limit=1000), people.account()
+    accept(Submission(alice.token, "0", BODY))
+    with database.connect(autocommit=False) as holder:
+        holder.execute("SELECT FROM gate WHERE account_id = %s FOR UPDATE", [alice.id])
+
+        async def run():
+            door = Intake()
+            await door.start()
+            stuck = [
+                asyncio.create_task(door.accept(Submission(alice.token, str(n), BODY))) for n in range(1500)
+            ]
+            await asyncio.sleep(0.3)
+            began = time.monotonic()
+            verdict = await door.accept(Submission(bob.token, "1", BODY))
+            took = time.monotonic() - began
+            await door.stop()
+            await asyncio.gather(*stuck)
+            return verdict, took
+
+        verdict, took = asyncio.run(run())
+    assert verdict.outcome is Outcome.ACCEPTED
+    assert took < 0.5
+
+
 def test_a_gate_that_is_freed_in_time_lets_in(database):
     alice = people.account()
     accept(Submission(alice.token, "0", BODY))

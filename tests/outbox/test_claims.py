@@ -37,6 +37,9 @@ class Engine:
     def finish(self, taken, verdict=Verdict.SUCCEEDED, delay_ms=0, reason="x"):
         return self.settle([settlement(claim, verdict, delay_ms, reason) for claim in taken])
 
+    def tend(self):
+        return self.loop.run_until_complete(claims.tend(self.connection)).released
+
     def close(self):
         self.loop.run_until_complete(self.connection.close())
         self.loop.close()
@@ -186,25 +189,48 @@ def test_a_lease_that_ended_but_was_not_taken_is_still_settled(database, engine,
     assert engine.finish([claim]) == {(claim.delivery_id, 1)}
 
 
-def test_what_killed_two_workers_is_claimed_alone(database, engine, sql):
-    people.events(people.account(limit=100), [str(n) for n in range(5)])
-    (poison,) = engine.take(rows=1)
+def suspects(engine, sql, count):
+    """So many rows, each of which two workers had when they died."""
     for _ in range(2):
-        sql.execute(
-            "UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour' WHERE delivery_id = %s",
-            [poison.delivery_id],
-        )
-        taken = engine.take(rows=1)
-    sql.execute(
-        "UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour' WHERE delivery_id = %s",
-        [poison.delivery_id],
-    )
-    assert taken[0].lapses == 2
-    alone = engine.take()
-    assert [(claim.delivery_id, claim.lapses) for claim in alone] == [(poison.delivery_id, 3)]
-    assert len(engine.take()) == 4
-    engine.finish(alone, Verdict.RETRY)
+        assert len(engine.take()) == count
+        lapse(sql)
+    return engine.take()
+
+
+def test_what_killed_two_workers_is_claimed_alone_and_only_if_asked_for(database, engine, sql):
+    alice = people.account(limit=100)
+    people.events(alice, ["poison"])
+    assert suspects(engine, sql, 1) == []  # its second interruption is on record; it waits to be asked for
+    people.events(alice, ["1", "2", "3"])
+    (poison,) = engine.take(suspects=True)
+    assert (poison.client_event_id, poison.attempt, poison.lapses) == ("poison", 3, 2)
+    assert len(engine.take()) == 3
+    assert types(sql, poison.delivery_id) == ["interrupted", "interrupted"]
+    engine.finish([poison], Verdict.RETRY)
     assert rows(sql, "lapses <> 0") == 0  # a settled attempt clears its name
+
+
+def test_suspects_go_one_by_one_over_all_workers_and_none_is_forgotten(database, engine, sql):
+    people.events(people.account(limit=100), [str(n) for n in range(20)])
+    assert suspects(engine, sql, 20) == []
+    seen = set()
+    for _ in range(20):
+        (alone,) = engine.take(suspects=True)
+        assert engine.take(suspects=True) == []  # while one is on its way
+        engine.finish([alone])
+        seen.add((alone.delivery_id, alone.attempt))
+    assert {attempt for _, attempt in seen} == {3}
+    assert (len(seen), rows(sql)) == (20, 0)
+
+
+def test_a_suspect_that_lapses_again_goes_on_being_asked_for(database, engine, sql):
+    people.events(people.account(), ["1"])
+    suspects(engine, sql, 1)
+    for attempt in (3, 4, 5):
+        (alone,) = engine.take(suspects=True)
+        assert alone.attempt == attempt
+        lapse(sql)
+        assert engine.take() == []
 
 
 def test_a_released_row_was_never_begun(database, engine, sql):
@@ -412,6 +438,73 @@ def test_what_was_paused_waits_and_comes_back(database, engine, sql):
     assert len(engine.take()) == 2
 
 
+def later(sql):
+    sql.execute("UPDATE outbox SET due_at = clock_timestamp() + interval '10 hours'")
+
+
+@override_settings(READY_PER_DESTINATION=10)
+def test_what_waits_for_its_own_time_keeps_nothing_from_being_sent(database, engine, sql):
+    alice = people.account(limit=100)
+    people.events(alice, [str(n) for n in range(30)])
+    later(sql)
+    people.events(alice, ["now"])
+    assert engine.crowd(alice.destinations) == 0
+    (destination,) = alice.destinations
+    operations.pause_destination(actor=alice.admin, account_id=alice.id, destination_id=destination)
+    people.events(alice, ["while paused"])
+    operations.resume_destination(actor=alice.admin, account_id=alice.id, destination_id=destination)
+    assert engine.tend() == 1
+    assert {claim.client_event_id for claim in engine.take()} == {"now", "while paused"}
+
+
+@override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
+def test_rows_of_a_resting_destination_hide_nobody_elses(database, engine, sql):
+    alice, bob = people.account(limit=1000), people.account()
+    people.events(alice, [str(n) for n in range(60)])
+    fail(engine, 3)
+    people.events(bob, ["1"])
+    assert [claim.account_id for claim in engine.take(rows=10)] == [bob.id]
+
+
+@override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
+def test_rows_of_an_inactive_destination_are_not_held_while_it_rests(database, engine, sql):
+    alice = people.account(limit=100)
+    open_circuit(engine, sql, alice)
+    operations.update_destination(
+        actor=alice.admin,
+        account_id=alice.id,
+        destination_id=alice.destinations[0],
+        changes={"active": False},
+    )
+    engine.tend()
+    assert len(engine.take()) == 4  # for the worker to cancel
+
+
+@override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
+def test_failures_beside_a_success_are_no_row(database, engine, sql):
+    alice = people.account(limit=100)
+    people.events(alice, [str(n) for n in range(10)])
+    for claim in engine.take(rows=10):
+        beside = dataclasses.replace(settlement(claim, Verdict.RETRY, 60_000), in_a_row=False)
+        engine.settle([beside])
+    assert not lane(sql, alice.destinations[0])["resting"]
+
+
+def test_tending_walks_all_destinations_a_few_hundred_a_call(database, engine, sql):
+    alice = people.account(limit=100)
+    people.events(alice, ["1"])
+    sql.execute(
+        "INSERT INTO outbox (account_id, delivery_id, event_id, destination_id, epoch, size, due_at, held)"
+        " SELECT account_id, gen_random_uuid(), event_id, gen_random_uuid(), epoch, size, due_at, true"
+        " FROM outbox CROSS JOIN generate_series(1, 700)"
+    )
+    after, calls = claims.FROM_THE_START, 0
+    while rows(sql, "held"):
+        tended = engine.loop.run_until_complete(claims.tend(engine.connection, after=after))
+        after, calls = tended.goes_on_after, calls + 1
+    assert calls == 3
+
+
 # --- What goes
 
 
@@ -450,6 +543,30 @@ def test_a_destination_made_active_again_in_time_keeps_what_waits(database, engi
         )
     purge(engine)
     assert len(engine.take()) == 1
+
+
+def test_a_second_order_to_purge_renews_the_first(database, engine, sql):
+    alice = people.account()
+    people.events(alice, ["1"])
+    for active in (False, True, False):
+        operations.update_destination(
+            actor=alice.admin,
+            account_id=alice.id,
+            destination_id=alice.destinations[0],
+            changes={"active": active},
+        )
+    purge(engine)
+    assert (rows(sql), sql.execute("SELECT count(*) FROM purge").fetchone()[0]) == (0, 0)
+
+
+def test_a_delivery_whose_payload_is_gone_ends_on_record(database, engine, sql):
+    people.events(people.account(), ["1"])
+    (delivery,) = sql.execute("SELECT delivery_id FROM outbox").fetchone()
+    sql.execute("DELETE FROM payload")
+    assert engine.take() == []
+    assert rows(sql) == 0
+    ((_, kind, data),) = history(sql, delivery)
+    assert (kind, data["reason"]) == ("delivery.exhausted", "payload_erased")
 
 
 def test_a_deleted_account_leaves_history_and_nothing_else(database, engine, sql):

@@ -6,6 +6,7 @@ Counted, not timed: what each call reads of each table, by the server's own coun
 import re
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -32,7 +33,7 @@ class Session:
 
     def claim(self, rows, busy=()):
         return self.connection.execute(
-            "SELECT * FROM pusher.claim(0::smallint, %s, %s, %s, %b, NULL)",
+            "SELECT * FROM pusher.claim(0::smallint, %s, %s, %s, %b, NULL, true)",
             [rows, 1 << 30, LEASE, list(busy)],
             prepare=True,
         ).fetchall()
@@ -41,12 +42,13 @@ class Session:
         columns = list(zip(*rows, strict=True))
         data = [f'{{"attempt": {attempt}, "reason": "x"}}' for attempt in columns[4]]
         self.connection.execute(
-            "SELECT * FROM pusher.settle(0::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %b)",
+            "SELECT * FROM pusher.settle(0::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %s, %b)",
             [
                 *map(list, (columns[0], columns[1], columns[6], columns[4])),
                 [verdict] * len(rows),
                 [0] * len(rows),
                 data,
+                [True] * len(rows),
                 NO_CIRCUIT,
             ],
             prepare=True,
@@ -134,7 +136,7 @@ def test_a_crowded_destination_costs_the_others_nothing(grown, database):
     assert fetched <= 50
     scans, fetched = session.counted(
         lambda: session.connection.execute(
-            "SELECT pusher.tend(%s, %s)", [settings.READY_PER_DESTINATION, LEASE]
+            "SELECT pusher.tend(%s, %s, %s)", [UUID(int=0), settings.READY_PER_DESTINATION, LEASE]
         )
     )
     assert scans == 0
@@ -144,7 +146,10 @@ def test_a_crowded_destination_costs_the_others_nothing(grown, database):
 def claims_query():
     """The claim's one search, as it stands in the file, with parameters in place of its variables."""
     text = (SQL / "claim.sql").read_text()
-    query = re.search(r"FROM \((SELECT o\.\* FROM outbox o.*?SKIP LOCKED)\) AS r;", text, re.DOTALL).group(1)
+    search = text[text.index("FOR v_slice") :]
+    query = re.search(r"FROM \((SELECT o\.\* FROM outbox o.*?SKIP LOCKED)\) AS r;", search, re.DOTALL).group(
+        1
+    )
     options = re.findall(r"SET (enable_\w+) = (\w+)", text)
     for name, type_ in (
         ("v_now", "timestamptz"),
