@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
+from django.utils.http import parse_header_parameters
 
 from api import body as bodies
 from api import problems
@@ -40,8 +41,6 @@ class Bridge:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         try:
             environ = await self._environ(scope, receive)
-        except bodies.Gone:
-            return
         except _Refused as error:
             await _refuse(scope, send, error)
             return
@@ -52,7 +51,7 @@ class Bridge:
         except Exception:
             if response.started:
                 raise
-            log.exception("answering %s failed", scope["path"])
+            log.exception("answering %r failed", scope["path"])
             await _refuse(scope, send, _Refused(problems.INTERNAL))
             return
         await _finish(send, response, rest)
@@ -67,6 +66,7 @@ class Bridge:
             raise _Refused(problems.MALFORMED, "The query string must be percent-encoded.")
         if "HTTP_TRANSFER_ENCODING" in headers:
             raise _Refused(problems.NO_LENGTH)
+        _check_charset(headers.get("CONTENT_TYPE", ""))
         body = await self._body(headers.get("CONTENT_LENGTH", "0"), receive)
         host, port = scope.get("server") or ("localhost", 80)
         client = scope.get("client") or ("", 0)
@@ -179,6 +179,16 @@ async def _refuse(scope: Mapping[str, Any], send: Send, error: _Refused) -> None
     ]
     await send({"type": "http.response.start", "status": error.problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _check_charset(content_type: str) -> None:
+    """Django decodes even the query by this charset, and falls over what is no charset of text (`hex`)."""
+    try:
+        charset = parse_header_parameters(content_type)[1].get("charset", "")
+    except (LookupError, ValueError):  # ValueError: too long, or a parameter's own charset is none
+        raise _Refused(problems.TYPE) from None
+    if charset.lower() not in {"", "utf-8"}:
+        raise _Refused(problems.TYPE)
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

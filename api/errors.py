@@ -3,13 +3,14 @@
 A view raises, or lets its one domain call raise; nobody answers an error by hand.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.core import exceptions as django
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions as rest
 from rest_framework.response import Response
@@ -23,6 +24,8 @@ from delivery.queries import NoSuchDeliveryError
 log = logging.getLogger(__name__)
 
 FORM_ERRORS = "non_field_errors"
+MOST_ERRORS = 100
+LONGEST_TEXT = 300
 
 
 class TooLarge(rest.APIException):
@@ -64,6 +67,7 @@ TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Problem], ...]
     (rest.Throttled, problems.TOO_MANY),
     (django.BadRequest, problems.MALFORMED),
     (django.SuspiciousOperation, problems.MALFORMED),
+    (DataError, problems.MALFORMED),  # a value that no validation foresaw, and PostgreSQL can't hold
     ((OperationalError, InterfaceError), problems.UNAVAILABLE),
 )
 
@@ -73,7 +77,7 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
     problem = _problem(error)
     if problem is None:
         return None
-    if isinstance(error, DatabaseError | InterfaceError):
+    if problem is problems.UNAVAILABLE:
         log.warning("the database is away: %s", type(error).__name__)
     set_rollback()
     path = context["request"].path
@@ -105,6 +109,16 @@ def _detail(error: Exception) -> str:
 
 
 def _errors(error: Exception) -> dict[str, list[str]]:
+    """Bounded: names and messages may quote what was sent."""
+    found = itertools.islice(_all_errors(error).items(), MOST_ERRORS)
+    return {_clip(field): [_clip(message) for message in messages[:MOST_ERRORS]] for field, messages in found}
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+def _all_errors(error: Exception) -> dict[str, list[str]]:
     if isinstance(error, rest.ValidationError):
         return dict(_flat("", error.detail))
     if isinstance(error, operations.Invalid):
@@ -152,6 +166,11 @@ def permission_denied(request: HttpRequest, exception: Exception) -> JsonRespons
     return _answer(request, _problem(exception) or problems.FORBIDDEN)
 
 
+def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
+    """`CSRF_FAILURE_VIEW`."""
+    return _answer(request, problems.FORBIDDEN, detail=reason)
+
+
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
     return _answer(request, _problem(exception) or problems.NOT_FOUND)
 
@@ -160,6 +179,6 @@ def server_error(request: HttpRequest) -> JsonResponse:
     return _answer(request, problems.INTERNAL)
 
 
-def _answer(request: HttpRequest, problem: Problem) -> JsonResponse:
-    document = problem.document(instance=request.path)
+def _answer(request: HttpRequest, problem: Problem, *, detail: str = "") -> JsonResponse:
+    document = problem.document(instance=request.path, detail=detail)
     return JsonResponse(document, status=problem.status, content_type=problems.CONTENT_TYPE)

@@ -1,12 +1,16 @@
 """How are lists searched? django-filter, with names and types that stand in the OpenAPI document."""
 
+from datetime import datetime
 from typing import Any
 
 import django_filters
 from django.db.models import Q, QuerySet
+from django_filters.fields import IsoDateTimeField
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
 from rest_framework.request import Request
+
+from api import moments
 
 LONGEST_SEARCH = 200
 CHOICES = [("true", "true"), ("false", "false")]
@@ -23,6 +27,21 @@ class Filtering(DjangoFilterBackend):
             request, queryset, view
         )
         return found
+
+
+class _MomentField(IsoDateTimeField):
+    def to_python(self, value: Any) -> datetime | None:
+        moment: datetime | None = super().to_python(value)
+        return None if moment is None else moments.in_utc(moment)
+
+
+class Moment(django_filters.IsoDateTimeFilter):
+    """ISO 8601 with any offset."""
+
+    field_class = _MomentField
+
+    def __init__(self, *positional: Any, **options: Any) -> None:
+        super().__init__(*positional, **options)  # type: ignore[no-untyped-call] # django-filter has no types
 
 
 class Search(django_filters.CharFilter):
@@ -48,12 +67,12 @@ class Kept(FilterSet):
     id = django_filters.UUIDFilter()
     created_by = django_filters.UUIDFilter(field_name="created_by_id")
     updated_by = django_filters.UUIDFilter(field_name="updated_by_id")
-    created_at = django_filters.IsoDateTimeFilter()
-    created_at_after = django_filters.IsoDateTimeFilter("created_at", "gte")
-    created_at_before = django_filters.IsoDateTimeFilter("created_at", "lte")
-    updated_at = django_filters.IsoDateTimeFilter()
-    updated_at_after = django_filters.IsoDateTimeFilter("updated_at", "gte")
-    updated_at_before = django_filters.IsoDateTimeFilter("updated_at", "lte")
+    created_at = Moment()
+    created_at_after = Moment("created_at", "gte")
+    created_at_before = Moment("created_at", "lte")
+    updated_at = Moment()
+    updated_at_after = Moment("updated_at", "gte")
+    updated_at_before = Moment("updated_at", "lte")
 
 
 class Flag(django_filters.ChoiceFilter):

@@ -18,6 +18,7 @@ from config import fitness
 LIVE = "/health/live"
 READY = "/health/ready"
 PATHS = frozenset((LIVE, READY))
+RESTORED = "DP001"  # pusher.epoch
 KEPT_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0
 
@@ -31,7 +32,7 @@ def unfit() -> list[str]:
     except fitness.UnfitServer as error:
         return [str(error)]
     except DatabaseError as error:
-        return [_first_line("the database does not answer", error)]
+        return [_named("the database does not answer", error)]
 
 
 def unready() -> list[str]:
@@ -75,12 +76,16 @@ def _unacknowledged() -> list[str]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pusher.epoch(0::smallint)")
     except DatabaseError as error:
-        return [_first_line("no event can be stored", error)]
+        if getattr(error.__cause__, "sqlstate", None) == RESTORED:
+            return ["the database was restored or recovered: run manage.py after_restore"]
+        return [_named("no event can be stored", error)]
     return []
 
 
-def _first_line(what: str, error: Exception) -> str:
-    return f"{what}: {(str(error) or type(error).__name__).splitlines()[0]}"
+def _named(what: str, error: Exception) -> str:
+    """The kind of error is for everybody; its words (hosts, roles, files) are for the log."""
+    log.warning("%s: %s", what, error)
+    return f"{what} ({type(error).__name__})"
 
 
 class Health:
@@ -128,6 +133,6 @@ class Health:
             return self._ask()
         except Exception as error:
             log.exception("asking for readiness failed")
-            return [_first_line("the check itself failed", error)]
+            return [f"the check itself failed ({type(error).__name__})"]
         finally:
             connection.close()

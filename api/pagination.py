@@ -8,6 +8,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -19,6 +20,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
+
+from api import moments
 
 PAGE_SIZE = 50
 LARGEST_PAGE = 100
@@ -191,4 +194,8 @@ def _clean(model: type[Model], field: str, value: Any) -> Any:
     cleaned = column.to_python(value)  # type: ignore[union-attr] # orderings name plain columns
     if cleaned is None or (isinstance(cleaned, str) and "\x00" in cleaned):
         raise ValueError("no value")
+    if isinstance(cleaned, datetime):
+        if cleaned.tzinfo is None:
+            raise ValueError("no moment of ours")
+        return moments.in_utc(cleaned)
     return cleaned

@@ -8,7 +8,7 @@ is logged and told as "try again", because the client's event is then in its own
 import contextlib
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,12 +22,13 @@ from outbox.intake import Outcome, Submission, Verdict
 
 PATHS = frozenset(("/server/incoming_data", "/server/incoming_data/"))
 EVENT_ID_LENGTH = 128
-SMALL_BYTES = 64 << 10
-LARGE_TOGETHER_BYTES = 128 << 20  # held in memory at once; small ones are bounded by the connections
+SMALL_BYTES = 16 << 10  # times the connections (8,192), these are 128 MiB at most
+LARGE_TOGETHER_BYTES = 128 << 20  # what has arrived of larger ones, all together
 
 log = logging.getLogger(__name__)
 
 type Headers = list[tuple[bytes, bytes]]
+type Take = Callable[[int], None]
 
 _READ = frozenset(
     (
@@ -125,8 +126,6 @@ class Receiver:
             answer = await self._receive(scope, receive)
         except _Refused as refused:
             answer = refused.answer
-        except bodies.Gone:
-            return
         except Exception:
             log.exception("receiving an event failed")
             answer = UNAVAILABLE
@@ -143,35 +142,42 @@ class Receiver:
         _check_type(headers)
         token = _token(headers)
         event_id = _event_id(headers)
-        with self._room(length):
-            body = await self._body(length, receive)
+        with self._room(length) as take:
+            body = await self._body(length, receive, take)
             _check_content(body)
             verdict = await self._intake.accept(Submission(token=token, event_id=event_id, body=body))
         return _VERDICTS[verdict.outcome](verdict, event_id)
 
-    async def _body(self, length: int, receive: Receive) -> bytes:
+    async def _body(self, length: int, receive: Receive, arrived: Take) -> bytes:
         try:
-            return await bodies.read(receive, length, seconds=self._seconds)
+            return await bodies.read(receive, length, seconds=self._seconds, arrived=arrived)
         except bodies.TooSlow:
             raise _Refused(TOO_SLOW) from None
         except bodies.WrongLength:
             raise _Refused(LENGTH_DIFFERS) from None
 
-    def _room(self, length: int) -> contextlib.AbstractContextManager[None]:
-        return _ANYWHERE if length <= SMALL_BYTES else self._room_for_large(length)
+    def _room(self, length: int) -> contextlib.AbstractContextManager[Take]:
+        return _ANYWHERE if length <= SMALL_BYTES else self._room_for_large()
 
     @contextlib.contextmanager
-    def _room_for_large(self, length: int) -> Iterator[None]:
-        if self._large_bytes + length > LARGE_TOGETHER_BYTES:
-            raise _Refused(UNAVAILABLE)
-        self._large_bytes += length
+    def _room_for_large(self) -> Iterator[Take]:
+        """What has arrived takes room, not what was announced: to announce costs a stranger nothing."""
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            if self._large_bytes + size > LARGE_TOGETHER_BYTES:
+                raise _Refused(UNAVAILABLE)
+            self._large_bytes += size
+            held += size
+
         try:
-            yield
+            yield take
         finally:
-            self._large_bytes -= length
+            self._large_bytes -= held
 
 
-_ANYWHERE = contextlib.nullcontext()
+_ANYWHERE = contextlib.nullcontext(bodies.nothing)
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -203,7 +209,9 @@ def _check_type(headers: dict[bytes, bytes]) -> None:
 
 
 def _normal(content_type: bytes) -> bytes:
-    return b";".join(part.strip() for part in content_type.lower().split(b";"))
+    """In lower case, without spaces and empty parameters (RFC 9110, 5.6.6 allows `application/json;`)."""
+    kind, *parameters = (part.strip() for part in content_type.lower().split(b";"))
+    return b";".join((kind, *filter(None, parameters)))
 
 
 def _token(headers: dict[bytes, bytes]) -> tokens.PresentedToken:
@@ -249,7 +257,8 @@ def _received(status: int, verdict: Verdict, name: str) -> Answer:
             "duplicate": status == 200,
         },
     }
-    if not verdict.limit:
+    # A known id is answered without reading the gate: what is left isn't known.
+    if status == 200 or not verdict.limit:
         return _answer(status, content)
     left = (b"ratelimit", b'"account";r=%d' % verdict.remaining)
     return _answer(status, content, _policy(verdict.limit), left)

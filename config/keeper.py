@@ -54,6 +54,9 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # Neither a failed statement nor its DETAIL ("Key (email)=(...)") is written: both carry people's values.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
     "log_line_prefix": "%m [%p] %u@%d ",
 }
 
@@ -197,7 +200,8 @@ class Keeper:
         log = self.place.home / "server.log"
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as out:
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
+            os.fchmod(out.fileno(), 0o600)  # an earlier life may have made it otherwise
             return subprocess.Popen(  # noqa: S603 - the wheel's binaries, our arguments
                 command,
                 stdout=out,

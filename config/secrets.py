@@ -32,8 +32,12 @@ def encryption_keys(data_dir: Path, *, may_create: bool) -> dict[str, bytes]:
             key = base64.b64decode(encoded, validate=True)
         except ValueError:
             key = b""
-        if not (key_id.isalnum() and len(key_id) <= 16 and len(key) == KEY_BYTES) or key_id in keys:
-            raise SettingError("ENCRYPTION_KEYS must be id:base64 of 32 bytes, comma-separated, ids unique")
+        named = key_id.isascii() and key_id.isalnum() and len(key_id) <= 16 and key_id not in keys
+        if not named or len(key) != KEY_BYTES:
+            raise SettingError(
+                "ENCRYPTION_KEYS must be id:base64 of 32 bytes, comma-separated; ids are unique, of up to 16"
+                " letters and digits"
+            )
         keys[key_id] = key
     return keys
 

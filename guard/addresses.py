@@ -8,11 +8,13 @@ when switched on.
 
 import functools
 import ipaddress
+import re
 from collections.abc import Sequence
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Opening = tuple[Network, int | None]
+LAST_PORT = 65_535
 
 DENIED_IPV4 = tuple(
     ipaddress.IPv4Network(text)
@@ -54,8 +56,9 @@ DENIED_IPV6 = tuple(
 class Policy:
     """What may be dialled: public addresses, and the ranges that the operator opened.
 
-    `allow`: CIDR ranges, optionally for one port: "10.0.0.0/8", "127.0.0.1/32:9000", "::1/128:9000".
-    Raises ValueError at an entry that is neither.
+    `allow`: CIDR ranges or single addresses, optionally for one port: "10.0.0.0/8", "127.0.0.1",
+    "127.0.0.1:9000", "127.0.0.1/32:9000", "::1", "[::1]:9000", "::1/128:9000".
+    Raises ValueError at anything else.
     """
 
     def __init__(self, allow: Sequence[str] = (), ipv6: bool = False) -> None:
@@ -78,15 +81,32 @@ class Policy:
         return any(address in network and only in (None, port) for network, only in self._openings)
 
 
+# A range with or without a port; an IPv6 address in brackets; an IPv4 address; a bare IPv6 address (no port).
+_OPENINGS = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        r"(?P<network>[^/\[\]]+/[0-9]{1,3})(:(?P<port>.*))?",
+        r"\[(?P<network>[^/\[\]]*:[^/\[\]]*)\](:(?P<port>.*))?",
+        r"(?P<network>[^/:\[\]]+)(:(?P<port>[^:]*))?",
+        r"(?P<network>[^/\[\]]+)(?P<port>(?!))?",
+    )
+)
+
+
 def _opening(entry: str) -> Opening:
-    network, slash, rest = entry.strip().partition("/")
-    length, colon, port = rest.partition(":")
-    if not slash or not length.isdecimal() or (colon and not port.isdecimal()):
-        raise ValueError(f"{entry!r} is not a CIDR range, nor a range and a port such as 127.0.0.1/32:9000")
+    text = entry.strip()
+    found = next(filter(None, (pattern.fullmatch(text) for pattern in _OPENINGS)), None)
+    if found is None:
+        raise ValueError(f"{entry!r} is neither an address nor a CIDR range, with or without a port")
+    network, port = found["network"], found["port"]
+    if "%" in network:
+        raise ValueError(f"{entry!r} names a zone: addresses with a zone are never dialled")
+    if port is not None and not (port.isascii() and port.isdecimal() and 0 < int(port) <= LAST_PORT):
+        raise ValueError(f"{entry!r} has no port from 1 to {LAST_PORT} after its colon")
     try:
-        return ipaddress.ip_network(f"{network}/{length}"), int(port) if colon else None
+        return ipaddress.ip_network(network), None if port is None else int(port)
     except ValueError as error:
-        raise ValueError(f"{entry!r} is not a CIDR range: {error}") from None
+        raise ValueError(f"{entry!r} is neither an address nor a CIDR range: {error}") from None
 
 
 def _parse(address: str) -> Address | None:

@@ -36,7 +36,16 @@ from accounts.operations.member import (
     remove_member,
     update_member,
 )
-from accounts.operations.user import EmailTaken, LoggedIn, WrongCredentials, log_in, log_out, register_user
+from accounts.operations.user import (
+    EmailTaken,
+    LoggedIn,
+    WrongCredentials,
+    close_session,
+    log_in,
+    log_out,
+    open_session,
+    register_user,
+)
 from accounts.queries import NotFound
 
 __all__ = [
@@ -57,6 +66,7 @@ __all__ = [
     "TooManyTokens",
     "WrongCredentials",
     "add_member",
+    "close_session",
     "create_account",
     "create_destination",
     "deactivate_destination",
@@ -64,6 +74,7 @@ __all__ = [
     "delete_destination",
     "log_in",
     "log_out",
+    "open_session",
     "pause_destination",
     "register_user",
     "remove_member",

@@ -107,3 +107,19 @@ def _password_errors(password: str, user: User) -> dict[str, list[str]]:
     except ValidationError as error:
         return {"password": error.messages}
     return {}
+
+
+def open_session(*, email: str, password: str) -> User:
+    """Log in for a browser's session, which needs no access token. Raises WrongCredentials, as `log_in`."""
+    access_token, user = log_in(email=email, password=password)
+    presented = tokens.parse_access(access_token)
+    if presented is not None:
+        AccessToken.objects.filter(digest=presented.digest).delete()
+    return user
+
+
+@transaction.atomic
+def close_session(user: User) -> None:
+    """Record that a browser's session is ended; the session itself is its door's."""
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    events.record_of_user("user.logged_out", user, actor=user)

@@ -111,11 +111,12 @@ class Authentication(Endpoint):
     )
     def log_in(self, request: Request) -> Response:
         given = self.content(Credentials)
-        session = given.pop("session")
-        token, user = operations.log_in(**given)
-        if session:
+        if given.pop("session"):
+            user = operations.open_session(**given)
             auth.login(_plain(request), user, backend=BACKEND)
-        return written(LoggedIn({"token": None if session else token, "user": user}).data)
+            return written(LoggedIn({"token": None, "user": user}).data)
+        token, user = operations.log_in(**given)
+        return written(LoggedIn({"token": token, "user": user}).data)
 
     @extend_schema(
         operation_id="log_out",
@@ -130,6 +131,7 @@ class Authentication(Endpoint):
         if isinstance(request.auth, str):
             operations.log_out(access_token=request.auth)
         else:
+            operations.close_session(self.user)
             auth.logout(_plain(request))
         return written(None)
 

@@ -107,12 +107,12 @@ class LogFilters(FilterSet):
     event_id = django_filters.CharFilter("client_event_id", label="The client's own id.")
     destination_id = django_filters.UUIDFilter()
     status = django_filters.ChoiceFilter(choices=[(status, status) for status in STATUSES])
-    received_timestamp = django_filters.IsoDateTimeFilter("received_at")
-    received_timestamp_after = django_filters.IsoDateTimeFilter("received_at", "gte")
-    received_timestamp_before = django_filters.IsoDateTimeFilter("received_at", "lte")
-    processed_timestamp = django_filters.IsoDateTimeFilter("processed_at")
-    processed_timestamp_after = django_filters.IsoDateTimeFilter("processed_at", "gte")
-    processed_timestamp_before = django_filters.IsoDateTimeFilter("processed_at", "lte")
+    received_timestamp = filters.Moment("received_at")
+    received_timestamp_after = filters.Moment("received_at", "gte")
+    received_timestamp_before = filters.Moment("received_at", "lte")
+    processed_timestamp = filters.Moment("processed_at")
+    processed_timestamp_after = filters.Moment("processed_at", "gte")
+    processed_timestamp_before = filters.Moment("processed_at", "lte")
     search = django_filters.CharFilter(
         method="by_text",
         max_length=filters.LONGEST_SEARCH,

@@ -71,7 +71,7 @@ def test_the_operator_opens_addresses(settings):
 
 def test_a_wrong_range_is_said_at_start(settings):
     assert check_policy() == []
-    settings.DESTINATION_ALLOW = ["10.0.0.0"]
+    settings.DESTINATION_ALLOW = ["10.0.0.0/33"]
     assert [message.id for message in check_policy()] == ["accounts.E001"]
 
 

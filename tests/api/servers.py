@@ -43,6 +43,10 @@ class Wire:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
+    def shut(self) -> None:
+        """Say no more, and go on listening."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def hear(self) -> Response | None:
         """The next response; None when the server closed the connection."""
         try:

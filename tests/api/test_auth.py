@@ -6,6 +6,7 @@ from rest_framework.test import APIClient
 
 from accounts import operations, tokens
 from accounts.models import AccessToken
+from tests.accounts import recorded
 from tests.api.conftest import PASSWORD
 
 NEW = {"email": "Dora@People.example.com", "password": PASSWORD}
@@ -119,6 +120,33 @@ def test_a_browser_gets_a_session_and_needs_csrf_to_write(alice):
     headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
     assert client.post("/api/v1/auth/logout/", headers=headers).status_code == 200
     assert client.get("/api/v1/auth/me/").status_code == 401
+
+
+def test_a_session_makes_no_access_token_and_its_ends_are_recorded(alice):
+    tokens_before, recorded_before = AccessToken.objects.count(), len(recorded.types())
+    client = APIClient()
+    content = {"email": alice.user.email, "password": PASSWORD, "session": True}
+    assert client.post("/api/v1/auth/login/", content, format="json").status_code == 200
+    assert AccessToken.objects.count() == tokens_before
+    assert client.post("/api/v1/auth/logout/").status_code == 200
+    assert recorded.types()[recorded_before:] == ["user.logged_in", "user.logged_out"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        '"abcdefgh\\000\\000"',  # octal, as cookies write what is no plain text: two NULs
+        "a" * 5000,
+        "caf\u00e9caf\u00e9",
+        "' OR 1=1 --",
+        "abcdefgh",
+    ],
+)
+def test_a_session_that_nobody_began_is_nobodys(alice, key):
+    client = APIClient(headers={"Cookie": f"sessionid={key}"})
+    assert client.get("/api/v1/auth/me/").status_code == 401
+    content = {"email": alice.user.email, "password": PASSWORD, "session": True}
+    assert client.post("/api/v1/auth/login/", content, format="json").status_code == 200
 
 
 PUBLIC = {"register", "login"}

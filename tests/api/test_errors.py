@@ -1,7 +1,7 @@
 """Is every refusal a problem (RFC 9457) in JSON, whoever makes it: DRF, Django, or the database?"""
 
 import pytest
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 from rest_framework import exceptions
 from rest_framework.test import APIClient
 
@@ -82,7 +82,14 @@ def test_a_body_in_chunks_is_411(alice):
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON;charset=UTF-8"]
+    "kind",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON;charset=UTF-8",
+        "application/json;",
+        "application/json; ;charset=utf-8",
+    ],
 )
 def test_utf_8_is_read(alice, kind):
     reply = client(alice).generic("POST", ACCOUNTS, '{"name": "Café ☕"}'.encode(), content_type=kind)
@@ -141,6 +148,39 @@ def test_a_database_that_is_away_is_503(alice, monkeypatch):
     assert problem["message"] == "Unavailable"
     assert reply["Retry-After"] == "1"
     assert b"canary" not in reply.content
+
+
+def test_a_value_that_nobody_foresaw_is_400(alice, monkeypatch):
+    def fall(*_):
+        raise DataError("canary-12 out of range")
+
+    monkeypatch.setattr(queries, "accounts_of", fall)
+    reply = client(alice).get(ACCOUNTS)
+    assert_problem(reply, 400, "malformed-request")
+    assert b"canary" not in reply.content
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("method", ["POST", "PUT", "CONNECT"])
+def test_a_form_of_another_site_is_403(method):
+    reply = APIClient(enforce_csrf_checks=True).generic(method, "/", b"")
+    assert_problem(reply, 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"url": "https://x.example.com", "http_method": "x" * 500_000},
+        {"url": "https://x.example.com", "http_method": ["x"] * 50_000},
+        {"x" * 500_000: 1},
+        {f"x{number}": 1 for number in range(20_000)},
+    ],
+    ids=["a choice", "a list for a choice", "a name", "many names"],
+)
+def test_an_error_stays_small_whatever_was_sent(alice, account, content):
+    reply = client(alice).post(f"{ACCOUNTS}{account.pk}/destinations/", content, format="json")
+    assert_problem(reply, 400, "invalid-data")
+    assert len(reply.content) < 100_000
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_check_that_fails_is_a_reason():
     def fall():
         raise RuntimeError("the check fell")
 
-    assert ask(health.Health(fall)).json["reasons"] == ["the check itself failed: the check fell"]
+    assert ask(health.Health(fall)).json["reasons"] == ["the check itself failed (RuntimeError)"]
 
 
 def test_a_migrated_database_is_ready(database):
@@ -92,9 +92,17 @@ def test_a_database_that_is_not_durable_is_unfit(database):
     assert "synchronous_commit" in health.unfit()[0]
 
 
-def test_a_database_that_is_away_is_a_reason(monkeypatch):
+def test_a_database_that_is_away_is_a_reason_whose_words_are_for_the_log(monkeypatch, caplog):
     def fall():
-        raise OperationalError("connection refused\nIs the server running?")
+        raise OperationalError('connection to "db-7.internal" refused\nIs the server running?')
 
     monkeypatch.setattr(connection, "ensure_connection", fall)
-    assert health.unfit() == ["the database does not answer: connection refused"]
+    assert health.unfit() == ["the database does not answer (OperationalError)"]
+    assert "db-7.internal" in caplog.text
+
+
+def test_a_database_that_can_not_store_is_a_reason_whose_words_are_for_the_log(database, caplog):
+    with database.connect_owner() as owner:
+        owner.execute("DROP SCHEMA pusher CASCADE")
+    assert health.unready() == ["no event can be stored (ProgrammingError)"]
+    assert "pusher" in caplog.text

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from accounts.models import Account
+from api import pagination
 from delivery.models import DeliveryLog
 from eventstore import append
 from eventstore.events import NewEvent
@@ -191,6 +192,8 @@ def found(alice, account) -> dict[str, UUID]:
         ({"received_timestamp_after": "2026-11-20T13:00:00Z"}, ["refund-3", "order-2"]),
         ({"received_timestamp_before": "2026-11-20T13:00:00Z"}, ["order-2", "order-1"]),
         ({"received_timestamp_after": "2026-11-20T14:00:00+01:00"}, ["refund-3", "order-2"]),
+        # An offset that PostgreSQL does not know.
+        ({"received_timestamp_after": "2026-11-21T12:59:00+23:59"}, ["refund-3", "order-2"]),
         ({"received_timestamp_after": "2026-11-20T13:00:00Z", "status": "failed"}, ["order-2"]),
         ({"processed_timestamp_before": "2026-11-20T12:00:00Z"}, []),
         ({"processed_timestamp_after": "2026-11-20T12:00:01Z"}, ["order-2", "order-1"]),
@@ -218,6 +221,8 @@ def test_logs_are_found_by_destination(alice, account, found):
         ({"status": "lost"}, "status"),
         ({"destination_id": "12"}, "destination_id"),
         ({"received_timestamp_after": "noon"}, "received_timestamp_after"),
+        ({"received_timestamp": "0001-01-01T00:00:00+23:59"}, "received_timestamp"),  # before year 1 in UTC
+        ({"received_timestamp_before": "9999-12-31T23:00:00-23:59"}, "received_timestamp_before"),
         ({"processed_timestamp": "2026-13-01"}, "processed_timestamp"),
         ({"event_id": "a\u0000"}, "event_id"),
         ({"ordering": "status"}, "ordering"),
@@ -229,6 +234,28 @@ def test_a_filter_that_is_wrong_or_unknown_is_400(alice, account, parameters, fi
     reply = alice.get(path(account), **parameters)
     assert reply.status_code == 400
     assert list(reply.json()["errors"]) == [field]
+
+
+@pytest.mark.parametrize(
+    ("moment", "status"),
+    [
+        ("2026-11-20T12:00:00+00:00", 200),
+        ("2026-11-21T11:59:00+23:59", 200),  # the same, by an offset that PostgreSQL does not know
+        ("0001-01-01T00:00:00+23:59", 400),
+        ("9999-12-31T23:00:00-23:59", 400),
+        ("2026-11-20T12:00:00", 400),  # without an offset
+        ("2026-11-20", 400),
+        (5, 400),
+        (None, 400),
+        (["2026-11-20T12:00:00Z"], 400),
+    ],
+)
+def test_a_cursor_that_somebody_made_up_is_400_or_a_place(alice, account, found, moment, status):
+    cursor = pagination.Cursor("-received_timestamp", backward=False, value=moment, unique=MISSING)
+    reply = alice.get(path(account), cursor=cursor.encode())
+    assert reply.status_code == status
+    if status == 400:
+        assert list(reply.json()["errors"]) == ["cursor"]
 
 
 def test_pages_hold_while_new_logs_come(alice, account):

@@ -94,17 +94,18 @@ def test_the_intake_gets_the_bytes_as_they_came_in():
 
 
 def test_a_duplicate_is_200_with_the_same_event():
-    reply = answer(intake=Intake(Verdict(Outcome.DUPLICATE, EVENT, RECEIVED, deliveries=2)))
+    reply = answer(intake=Intake(Verdict(Outcome.DUPLICATE, EVENT, RECEIVED, deliveries=2, limit=5)))
     assert reply.status == 200
     assert reply.json["success"] is True
     assert reply.json["event"]["duplicate"] is True
     assert reply.json["event"]["id"] == str(EVENT)
-    assert reply.header("ratelimit") is None  # it spent nothing, and the intake told no state
+    assert reply.header("ratelimit") is None  # it spent nothing, and what is left was not read
 
 
 def test_other_bytes_under_the_same_id_are_409():
-    reply = answer(intake=Intake(Verdict(Outcome.CONFLICT)))
+    reply = answer(intake=Intake(Verdict(Outcome.CONFLICT, limit=5)))
     assert reply.status == 409
+    assert reply.header("ratelimit") is None
     assert reply.json["message"] == "Invalid Data"
     assert list(reply.json["errors"]) == ["CL-X-EVENT-ID"]
 
@@ -181,6 +182,7 @@ REFUSED: list[tuple[str, dict[str, str | bytes | None], int]] = [
     ("latin-1", {"Content-Type": "application/json; charset=latin-1"}, 415),
     ("unicode_escape", {"Content-Type": "application/json; charset=unicode_escape"}, 415),
     ("a codec", {"Content-Type": "application/json; charset=zlib_codec"}, 415),
+    ("a parameter alone", {"Content-Type": ";application/json"}, 415),
     ("another parameter", {"Content-Type": "application/json; profile=x"}, 415),
     ("gzip", {"Content-Encoding": "gzip"}, 415),
     ("deflate", {"Content-Encoding": "deflate"}, 415),
@@ -234,6 +236,8 @@ TAKEN: list[tuple[str, dict[str, str | bytes | None]]] = [
     ("a charset", {"Content-Type": "application/json; charset=utf-8"}),
     ("a charset without the space", {"Content-Type": "application/json;charset=utf-8"}),
     ("a charset in capitals", {"Content-Type": "Application/JSON; Charset=UTF-8"}),
+    ("an empty parameter", {"Content-Type": "application/json;"}),
+    ("an empty parameter before the charset", {"Content-Type": "application/json; ; charset=utf-8;"}),
     ("a charset in quotes", {"Content-Type": 'application/json; charset="utf-8"'}),
     ("identity", {"Content-Encoding": "Identity"}),
     ("an event id of one", {"CL-X-EVENT-ID": "!"}),
@@ -333,9 +337,9 @@ def test_a_body_of_another_length_than_it_said_is_400(messages: list[dict[str, A
 
 
 @pytest.mark.parametrize("messages", [[asgi.GONE], [*asgi.parts(b"{", end=False), asgi.GONE]])
-def test_a_client_that_goes_while_it_is_read_leaves_nothing(messages: list[dict[str, Any]]):
+def test_a_client_that_goes_while_it_is_read_leaves_nothing_and_may_hear_400(messages: list[dict[str, Any]]):
     intake = Intake()
-    assert post(intake=intake, messages=messages) is None
+    assert answer(intake=intake, messages=messages).status == 400
     assert not intake.seen
 
 
@@ -348,7 +352,7 @@ def test_large_bodies_share_a_budget_and_give_it_back(monkeypatch: pytest.Monkey
     small = [*GOOD.items(), ("Content-Length", "2")]
 
     async def scenario() -> None:
-        first = asyncio.create_task(asgi.call(door, asgi.parts(b"{", end=False), headers=headers))
+        first = asyncio.create_task(asgi.call(door, asgi.parts(body[:60], end=False), headers=headers))
         await asyncio.sleep(0)
         second = await asgi.call(door, asgi.parts(body), headers=headers)
         assert second is not None
@@ -361,6 +365,29 @@ def test_large_bodies_share_a_budget_and_give_it_back(monkeypatch: pytest.Monkey
         again = await asgi.call(door, asgi.parts(body), headers=headers)
         assert again is not None
         assert again.status == 202
+
+    asyncio.run(scenario())
+
+
+def test_announced_lengths_take_no_room(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(receiver, "SMALL_BYTES", 10)
+    monkeypatch.setattr(receiver, "LARGE_TOGETHER_BYTES", 150)
+    body = b'{"a":"' + b"x" * 92 + b'"}'
+    door = receiver.Receiver(Intake(), most_bytes=1000)
+    headers = [*GOOD.items(), ("Content-Length", "100")]
+
+    async def scenario() -> None:
+        waiting = [
+            asyncio.create_task(asgi.call(door, asgi.parts(b"{", end=False), headers=headers))
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0)
+        reply = await asgi.call(door, asgi.parts(body[:50], body[50:]), headers=headers)
+        assert reply is not None
+        assert reply.status == 202
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
 
     asyncio.run(scenario())
 

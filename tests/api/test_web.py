@@ -125,6 +125,17 @@ def test_a_database_that_goes_away_is_503_within_two_seconds_and_heals(site, dat
     assert site.send(secret, "e1", {}).status == 202
 
 
+def test_thousands_that_say_nothing_are_in_nobodys_way_and_are_sent_away(site):
+    silent = [Wire(site.port) for _ in range(2500)]
+    began = time.monotonic()
+    assert site.ask("GET", "/health/live").status == 200
+    assert time.monotonic() - began < 3
+    assert silent[0].closed()
+    assert time.monotonic() - began < 8
+    for wire in silent:
+        wire.close()
+
+
 def test_sigterm_ends_it_well(site):
     site.process.send_signal(signal.SIGTERM)
     assert site.process.wait(15) == 0

@@ -218,6 +218,15 @@ def test_a_body_that_drips_is_408_too(server: Server, wire: Wire):
     assert not server.accepted()
 
 
+def test_who_shuts_half_the_connection_before_the_body_ends_is_told_400(server: Server, wire: Wire):
+    wire.say(*GOOD, "Content-Length: 100", body=b'{"a":')
+    wire.shut()
+    reply = wire.hear()
+    assert reply is not None
+    assert (reply.status, list(reply.json["errors"])) == (400, ["Content-Length"])
+    assert not server.accepted()
+
+
 def test_a_client_that_goes_in_the_middle_leaves_nothing(server: Server):
     for _ in range(5):
         wire = Wire(server.port)
@@ -264,6 +273,18 @@ def test_long_and_many_headers_are_answered(server: Server, wire: Wire, line: st
 
 # --- Django behind the bridge ------------------------------------------------------------------------------
 
+KINDS = [
+    *(
+        f"x; charset={name}"
+        for name in ("hex", "zlib", "base64", "rot13", "idna", "undefined", "utf-16", "no")
+    ),
+    'application/json; Charset="hex"',
+    "x; charset*=utf-8''hex",
+    "x; charset*=idna''%ff",
+    "x; a*=nothing''x",
+    "x;" + " a=b;" * 2500,  # longer than Django reads
+]
+
 
 def test_django_sees_the_request_as_it_came(wire: Wire):
     wire.say(
@@ -298,6 +319,10 @@ def test_django_sees_the_request_as_it_came(wire: Wire):
         (["POST /api/v1/x HTTP/1.1", "Content-Length: 10"], 408, "request-timeout"),
         ([b"GET /api/v1/x?q=\xc3\xa9 HTTP/1.1"], 400, "malformed-request"),
         (["GET /crash HTTP/1.1"], 500, "internal-error"),
+        *(
+            (["GET /api/v1/x HTTP/1.1", f"Content-Type: {kind}"], 415, "unsupported-media-type")
+            for kind in KINDS
+        ),
     ],
 )
 def test_what_never_reaches_django_is_a_problem(wire: Wire, lines: list[str | bytes], status: int, slug: str):
@@ -309,6 +334,38 @@ def test_what_never_reaches_django_is_a_problem(wire: Wire, lines: list[str | by
         assert reply.headers["content-type"] == "application/problem+json"
         assert reply.json["type"].endswith(slug)
         assert reply.json["success"] is False
+
+
+def test_who_shuts_half_the_connection_before_djangos_body_ends_is_told_400(wire: Wire):
+    wire.say("POST /api/v1/x HTTP/1.1", "Host: x", "Content-Length: 100", body=b"{")
+    wire.shut()
+    reply = wire.hear()
+    assert reply is not None
+    assert (reply.status, reply.json["type"]) == (400, "urn:data-pusher:problem:malformed-request")
+
+
+def test_a_path_can_not_forge_a_line_of_the_log(tmp_path: Path):
+    for server in _served(tmp_path):
+        wire = Wire(server.port)
+        wire.say("GET /crash%0AFORGED HTTP/1.1", "Host: x")
+        reply = wire.hear()
+        assert reply is not None
+        assert reply.status == 500
+        wire.close()
+        server.process.terminate()
+        said = server.process.communicate(timeout=10)[0]
+        assert "crash\\nFORGED" in said
+        assert "\nFORGED" not in said
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "x", "application/json", "x; charset=utf-8", 'x; Charset="UTF-8"', "x; charset="]
+)
+def test_django_reads_utf_8(wire: Wire, kind: str):
+    wire.say("GET /api/v1/x HTTP/1.1", "Host: x", f"Content-Type: {kind}")
+    reply = wire.hear()
+    assert reply is not None
+    assert reply.status == 200
 
 
 def test_a_long_answer_comes_in_portions_and_whole(wire: Wire):

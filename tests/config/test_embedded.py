@@ -324,6 +324,19 @@ def test_it_is_durable_and_hears_no_network(superuser: psycopg.Connection[Any]) 
     assert dict(rows.fetchall()) == wanted
 
 
+def test_its_log_is_private_and_keeps_no_values(users: Users, superuser: psycopg.Connection[Any]) -> None:
+    superuser.execute("CREATE TABLE person (email text UNIQUE, age int CHECK (age > 0))")
+    statement = "INSERT INTO person VALUES ('canary@people.example.com', %d)"
+    superuser.execute(statement % 1)
+    for age, constraint in ((2, "person_email_key"), (-3, "person_age_check")):
+        with pytest.raises(psycopg.errors.IntegrityError, match=constraint):
+            superuser.execute(statement % age)
+    log = users.place.home / "server.log"
+    eventually(lambda: "person_age_check" in log.read_text())
+    assert "canary" not in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
 @as_root
 @pytest.mark.slow
 def test_root_may_use_a_folder_closed_to_everybody_else(users: Users) -> None:

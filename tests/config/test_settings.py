@@ -44,6 +44,7 @@ def entry(url: str, *, owner_url: str = "", pool: bool = False) -> dict[str, obj
         ("PORT", "70000"),  # too large
         ("DATABASE_POOL", "perhaps"),  # neither yes nor no
         ("ENCRYPTION_KEYS", "k1:s3cret"),  # not 32 bytes
+        ("ENCRYPTION_KEYS", f"k\u00b2:{'A' * 43}="),  # a digit to Python, but no ASCII
         ("SECRET_KEY", ""),  # missing with a server of one's own
     ],
 )

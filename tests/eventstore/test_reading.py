@@ -1,12 +1,15 @@
 """An account reads and exports its own sealed history, in order; payloads are read, and erased in slices."""
 
 import hashlib
+import subprocess
+import sys
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
 
+from config.embedded import CODE
 from eventstore import export, payloads, read
 from tests.databases import Database
 from tests.eventstore import stores
@@ -64,6 +67,18 @@ def test_export_writes_the_lines_that_the_leaves_are_hashes_of(connection, capsy
     assert [(hashlib.sha256(b"\x00" + line.encode()).digest(),) for line in lines] == leaves
     call_command("export", account=str(stores.ACCOUNT), after=5)
     assert capsys.readouterr().out.splitlines() == lines[3:]
+
+
+def test_an_export_whose_reader_has_gone_ends_quietly(connection, database):
+    command = [sys.executable, "manage.py", "export", "--account", str(stores.ACCOUNT)]
+    with subprocess.Popen(
+        command, cwd=CODE, env=database.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 @pytest.fixture

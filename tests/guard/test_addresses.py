@@ -153,18 +153,55 @@ def test_a_range_is_opened_for_every_port_or_for_one():
 @pytest.mark.parametrize(
     "entry",
     [
-        "10.0.0.0",  # no length: a typing error should not open one address where a range was meant
         "10.0.0.1/8",  # bits after the prefix
         "10.0.0.0/33",  # too long
-        "10.0.0.0/8:",  # a port is announced
-        "10.0.0.0/8:http",  # not a number
+        "10.0.0.0/",  # a length is announced
+        "10.0.0.0/255.0.0.0",  # a mask
+        "10.0.0",  # short
         "private/8",  # a name
+        "localhost",  # a name
+        "localhost:9000",  # a name and a port
+        "[127.0.0.1]:9000",  # brackets are for IPv6
+        "[::1",  # one bracket
+        "[::1]9000",  # no colon
+        "[::1/128]:9000",  # a range in brackets
+        "::1:9000:x",  # not an address
+        "167772160",  # decimal
         "",  # nothing
     ],
 )
-def test_an_opening_that_is_not_a_range_is_refused_at_start(entry):
-    with pytest.raises(ValueError, match="not a CIDR range"):
+def test_an_opening_that_is_neither_address_nor_range_is_refused_at_start(entry):
+    with pytest.raises(ValueError, match="neither an address nor a CIDR range") as refused:
         Policy([entry])
+    assert repr(entry) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "port", ["", "0", "00", "65536", "99999999", "http", "-1", "+80", "8 0", "\uff18\uff10"]
+)
+@pytest.mark.parametrize("where", ["10.0.0.0/8", "127.0.0.1", "[::1]", "::1/128"])
+def test_an_opening_has_a_port_that_there_is(where, port):
+    with pytest.raises(ValueError, match="no port from 1 to 65535"):
+        Policy([f"{where}:{port}"])
+
+
+@pytest.mark.parametrize("entry", ["fe80::1%eth0", "fe80::1%eth0/128", "[fe80::1%eth0]:9000", "fe80::%1/64"])
+def test_an_opening_has_no_zone(entry):
+    with pytest.raises(ValueError, match="names a zone"):
+        Policy([entry])
+
+
+def test_a_single_address_is_opened_for_every_port_or_for_one():
+    policy = Policy(["127.0.0.1", "127.0.0.2:9000", "::1", "[fd00::1]:9000", "[fd00::2]"])
+    assert policy.permits("127.0.0.1", 80)
+    assert policy.permits("127.0.0.2", 9000)
+    assert policy.permits("::1", 80)
+    assert policy.permits("fd00::1", 9000)
+    assert policy.permits("fd00::2", 80)
+    assert not policy.permits("127.0.0.2", 80)
+    assert not policy.permits("127.0.0.3", 9000)
+    assert not policy.permits("fd00::1", 80)
+    assert not policy.permits("::2", 80)
 
 
 denied_addresses = st.one_of(

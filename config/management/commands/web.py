@@ -1,6 +1,7 @@
 """How does the web side start? The database is judged first; then this process becomes granian."""
 
 import os
+import resource
 import sys
 from typing import Any
 
@@ -11,6 +12,11 @@ from django.db import connections
 from api import health
 
 BACKLOG = 2048
+# Each connection counts, also one that says nothing: there is room for many, and none stays silent for long.
+# Together with the receiver's SMALL_BYTES this bounds the memory that bodies take.
+CONNECTIONS = 8192
+SILENT_MS = 5_000  # before a request's head is complete, and between two requests
+OTHER_FILES = 512
 # The supervisor kills what outlives its grace; the workers must be gone before that.
 HEAD_START_SECONDS = 5
 
@@ -28,10 +34,21 @@ class Command(BaseCommand):
         connections.close_all()
         if reasons:
             raise CommandError("Can't serve: " + "; ".join(reasons))
+        _allow_files()
         sys.stdout.flush()
         # A pool is right where threads serve requests, and wrong in processes that fork (Django-Q2).
         environment = os.environ | {"DATABASE_POOL": "1", "DJANGO_SETTINGS_MODULE": "config.settings"}
         os.execve(sys.executable, _argv(host=host, port=port, workers=workers), environment)  # noqa: S606 (no shell is wanted)
+
+
+def _allow_files() -> None:
+    """As many open sockets as connections, where the system lets us: shells often begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _argv(*, host: str, port: int, workers: int) -> list[str]:
@@ -40,7 +57,8 @@ def _argv(*, host: str, port: int, workers: int) -> list[str]:
         *("--working-dir", str(settings.BASE_DIR)),
         *("--interface", "asgi", "--loop", "uvloop", "--http", "1", "--no-ws"),
         *("--host", host, "--port", str(port)),
-        *("--workers", str(workers), "--backlog", str(BACKLOG), "--backpressure", str(BACKLOG)),
+        *("--workers", str(workers), "--backlog", str(BACKLOG)),
+        *("--backpressure", str(CONNECTIONS), "--http1-header-read-timeout", str(SILENT_MS)),
         *("--respawn-failed-workers", "--respawn-interval", "1"),
         *("--workers-kill-timeout", str(max(1, settings.SHUTDOWN_GRACE_SECONDS - HEAD_START_SECONDS))),
         *("--log-level", "warning"),

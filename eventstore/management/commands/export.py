@@ -1,5 +1,7 @@
 """`manage.py export`: an account's sealed history as lines of JSON, on standard output."""
 
+import os
+import sys
 from argparse import ArgumentParser
 from typing import Any
 from uuid import UUID
@@ -19,6 +21,15 @@ class Command(BaseCommand):
         parser.add_argument("--after", type=int, default=0, help="only what comes after this position")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._write(options["account"], after=options["after"])
+        except BrokenPipeError:
+            # Who reads has enough (`| head`). Python flushes once more at its end: into nothing.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    def _write(self, account_id: UUID, *, after: int) -> None:
         with connections.connect_sync(name="data-pusher export") as connection:
-            for _, line in export.lines(connection, options["account"], after=options["after"]):
+            for _, line in export.lines(connection, account_id, after=after):
                 self.stdout.write(line)
+        self.stdout.flush()
