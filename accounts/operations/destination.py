@@ -183,7 +183,9 @@ def _headers(
     except ValidationError as error:
         return {}, Invalid.of("headers", error).errors
     except masks.NothingBehind as error:
-        return {}, {"headers": [f"{error.name}: there is no stored value behind {masks.MASK}."]}
+        return {}, {
+            "headers": [f"{name}: there is no stored value behind {masks.MASK}." for name in error.names]
+        }
 
 
 def _record(type_: str, destination: Destination, actor: User | None, **data: Any) -> None:

@@ -168,9 +168,24 @@ class TestMasks:
                 attempt()
             assert list(refusal.value.errors) == ["headers"]
 
-    def test_the_mask_is_a_value_where_nothing_is_masked(self, alice, where):
-        operations.update_destination(actor=alice, **where, changes={"headers": {"X-Team": masks.MASK}})
-        assert Destination.objects.get().headers == {"X-Team": masks.MASK}
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "X-Team",  # stored, but shown as it is
+            "X-Renamed",  # what was Authorization
+            "X-Api-Key",  # secret, but not stored
+        ],
+    )
+    def test_the_mask_itself_is_never_a_value(self, alice, where, destination, name):
+        headers = {"Authorization": masks.MASK, name: masks.MASK}
+        with pytest.raises(operations.Invalid) as refusal:
+            operations.update_destination(actor=alice, **where, changes={"headers": headers})
+        assert refusal.value.errors == {"headers": [f"{name}: there is no stored value behind ********."]}
+        assert Destination.objects.get().headers == destination.headers
+
+    def test_nor_of_a_new_destination(self, alice, account):
+        with pytest.raises(operations.Invalid):
+            add_destination(alice, account, headers={"X-Team": masks.MASK})
 
     def test_no_headers_is_a_change(self, alice, where):
         operations.update_destination(actor=alice, **where, changes={"headers": {}})
