@@ -71,13 +71,17 @@ def update_destination(
 ) -> Destination:
     """Headers are replaced as a whole; a mask in them stands for what is stored.
 
+    Secret ones don't follow to another scheme, host or port unless their values are sent again.
     Raises NotFound, NotAllowed, Stale and Invalid.
     """
     change.check_names(changes, CHANGEABLE)
     destination = access.lock_destination(actor, account_id, destination_id, Action.UPDATE_DESTINATION)
     change.check_revision(destination, revision)
+    moved = "url" in changes and _is_elsewhere(changes["url"], than=destination.url)
     changed = change.assign(destination, {name: changes[name] for name in changes if name in FIELDS})
     errors = _replace_headers(destination, changes["headers"], changed) if "headers" in changes else {}
+    if moved and not errors:
+        errors = _kept_secrets(destination, changes)
     change.check(destination, changed, errors)
     if changed:
         destination.save(actor=actor)
@@ -171,6 +175,22 @@ def _replace_headers(
         destination.keep_headers(sent)
         changed.append("headers")
     return errors
+
+
+def _is_elsewhere(url: str, *, than: str) -> bool:
+    """False also for a URL that can't be one: its own field says so."""
+    origin = validators.origin(url)
+    return origin is not None and origin != validators.origin(than)
+
+
+def _kept_secrets(destination: Destination, changes: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is wrong with keeping them: whoever may change the URL could read them at an address of their own.
+
+    To leave the headers out is to send back what is shown.
+    """
+    names = masks.masked(changes.get("headers", destination.shown_headers))
+    errors = [f"{name}: send its value again, because the address is another one." for name in names]
+    return {"headers": errors} if errors else {}
 
 
 def _headers(

@@ -101,6 +101,26 @@ def test_secret_header_values_come_back_masked_and_the_mask_changes_nothing(alic
     assert destination.headers == {"X-Team": "red"}
 
 
+@pytest.mark.parametrize("method", ["put", "patch"])
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_secret_headers_do_not_follow_to_another_address(request, alice, account, who, method):
+    person = request.getfixturevalue(who)
+    destination = add_destination(alice, account, headers={"Authorization": "Bearer s3cret"})
+    change = getattr(person, method)
+    moved = {"url": "https://evil.example.com/in"}
+    shown = person.get(path(account, destination)).json()
+    reply = change(path(account, destination), {**(shown if method == "put" else {}), **moved})
+    assert reply.status_code == 400
+    assert list(reply.json()["errors"]) == ["headers"]
+    assert reply.json()["errors"]["headers"][0].startswith("Authorization: send its value again")
+    destination.refresh_from_db()
+    assert destination.url == shown["url"]
+    again = {**moved, "headers": {"Authorization": "Bearer other"}}
+    assert change(path(account, destination), {**shown, **again}).status_code == 200
+    destination.refresh_from_db()
+    assert (destination.url, destination.headers) == (again["url"], again["headers"])
+
+
 def test_a_normal_user_reads_updates_pauses_and_resumes_only(bob, account, destination):
     assert bob.get(path(account)).status_code == 200
     assert bob.get(path(account, destination)).status_code == 200
