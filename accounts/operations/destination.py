@@ -120,12 +120,14 @@ def _set_paused(
 def rotate_signing_secret(
     *, actor: User, account_id: UUID, destination_id: UUID, overlap_seconds: int = ROTATION_OVERLAP_SECONDS
 ) -> NewSigningSecret:
-    """A new secret; the one before signs beside it until the overlap ends.
+    """A new secret; the one before signs beside it until the overlap ends, unless it can't be decrypted.
 
     Raises NotFound, NotAllowed and Invalid.
     """
     change.check_overlap(overlap_seconds)
     destination = access.lock_destination(actor, account_id, destination_id, Action.ROTATE_SIGNING_SECRET)
+    if not destination.has_readable_signing_secret:
+        overlap_seconds = 0  # nothing can be sent for as long as it stands beside the new one
     if overlap_seconds:
         destination.encrypted_previous_signing_secret = destination.encrypted_signing_secret
         destination.previous_signing_secret_ends_at = change.in_seconds(overlap_seconds)
@@ -169,8 +171,8 @@ def deactivate_destination(*, destination_id: UUID, reason: str) -> bool:
 def _replace_headers(
     destination: Destination, headers: Mapping[str, str], changed: list[str]
 ) -> dict[str, list[str]]:
-    stored = destination.headers
-    sent, errors = _headers(headers, stored=stored)
+    stored = destination.readable_headers
+    sent, errors = _headers(headers, stored=stored or {})
     if not errors and sent != stored:
         destination.keep_headers(sent)
         changed.append("headers")
@@ -188,6 +190,8 @@ def _kept_secrets(destination: Destination, changes: Mapping[str, Any]) -> dict[
 
     To leave the headers out is to send back what is shown.
     """
+    if "headers" not in changes and destination.readable_headers is None:
+        return {"headers": ["They can't be read; send them again, because the address is another one."]}
     names = masks.masked(changes.get("headers", destination.shown_headers))
     errors = [f"{name}: send its value again, because the address is another one." for name in names]
     return {"headers": errors} if errors else {}

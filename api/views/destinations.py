@@ -39,7 +39,8 @@ class DestinationFields(Strict):
         source="shown_headers",
         help_text="Sent with every delivery; may be empty. Secret values are shown as ********; "
         "sending that back keeps them, but not for another scheme, host or port of the URL: "
-        "there they must be sent again.",
+        "there they must be sent again. Headers that can't be decrypted any more are shown as none at all, "
+        "and replaced by those that are sent.",
     )
     active = Flag(required=False, help_text="false: no events for it.")
     paused = serializers.BooleanField(read_only=True, help_text="Events wait for it.")

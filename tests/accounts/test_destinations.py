@@ -262,6 +262,49 @@ class TestSecretsAndAnotherAddress:
         assert Destination.objects.get().encrypted_signing_secret == destination.encrypted_signing_secret
 
 
+@pytest.fixture
+def unreadable(destination, settings) -> Destination:
+    """Its key was lost; the operator has another one."""
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
+    return destination
+
+
+@pytest.mark.usefixtures("unreadable")
+class TestWhatCanNotBeDecrypted:
+    def test_it_is_shown_without_headers(self, account):
+        assert [row.shown_headers for row in queries.destinations_of(account.pk)] == [{}]
+
+    @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer new"}])
+    def test_new_headers_repair_it(self, bob, where, headers):
+        operations.update_destination(actor=bob, **where, changes={"headers": headers})
+        assert Destination.objects.get().headers == headers
+        assert events(where["account_id"])[-1][3]["fields"] == ["headers"]
+
+    def test_there_is_nothing_behind_a_mask(self, bob, where, unreadable):
+        headers = {"Authorization": masks.MASK}
+        with pytest.raises(operations.Invalid):
+            operations.update_destination(actor=bob, **where, changes={"headers": headers})
+        assert Destination.objects.get().encrypted_headers == unreadable.encrypted_headers
+
+    def test_other_changes_leave_the_headers_alone(self, bob, where, unreadable):
+        operations.update_destination(actor=bob, **where, changes={"active": False, "url": unreadable.url})
+        assert Destination.objects.get().encrypted_headers == unreadable.encrypted_headers
+
+    def test_they_do_not_follow_to_another_address_until_the_key_is_back(self, bob, where, unreadable):
+        with pytest.raises(operations.Invalid) as refusal:
+            operations.update_destination(actor=bob, **where, changes={"url": ELSEWHERE[1]})
+        assert list(refusal.value.errors) == ["headers"]
+        assert Destination.objects.get().url == unreadable.url
+
+    def test_a_rotated_secret_stands_alone(self, alice, where):
+        """Beside one that can't be read nothing could be sent before the overlap ends."""
+        operations.rotate_signing_secret(actor=alice, **where, overlap_seconds=60)
+        stored = Destination.objects.get()
+        assert stored.has_readable_signing_secret
+        assert stored.encrypted_previous_signing_secret == ""
+        assert events(where["account_id"])[-1][3]["overlap_seconds"] == 0
+
+
 class TestPausing:
     def test_both_roles_may_and_twice_is_once(self, alice, bob, where):
         operations.pause_destination(actor=bob, **where)

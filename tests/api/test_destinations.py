@@ -121,6 +121,29 @@ def test_secret_headers_do_not_follow_to_another_address(request, alice, account
     assert (destination.url, destination.headers) == (again["url"], again["headers"])
 
 
+@pytest.mark.parametrize("method", ["put", "patch"])
+def test_one_that_can_not_be_decrypted_is_read_and_repaired(alice, account, settings, method):
+    destination = add_destination(alice, account, headers={"Authorization": "Bearer s3cret"})
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
+    shown = alice.get(path(account, destination)).json()
+    assert shown["headers"] == {}
+    assert alice.get(path(account)).json()["results"] == [shown]
+    for action in ("pause", "resume"):
+        assert alice.post(path(account, destination, action)).status_code == 200
+    rotated = alice.post(path(account, destination, "signing-secret", "rotate"), {})
+    assert rotated.status_code == 201
+    content = {**(shown if method == "put" else {}), "headers": {"Authorization": "Bearer new"}}
+    repaired = getattr(alice, method)(path(account, destination), content)
+    assert repaired.json()["data"]["headers"] == {"Authorization": MASK}
+    destination.refresh_from_db()
+    assert destination.headers == content["headers"]
+
+
+def test_one_that_can_not_be_decrypted_can_be_deleted(alice, account, destination, settings):
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
+    assert alice.delete(path(account, destination)).status_code == 200
+
+
 def test_a_normal_user_reads_updates_pauses_and_resumes_only(bob, account, destination):
     assert bob.get(path(account)).status_code == 200
     assert bob.get(path(account, destination)).status_code == 200
