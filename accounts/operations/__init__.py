@@ -37,10 +37,12 @@ from accounts.operations.member import (
     update_member,
 )
 from accounts.operations.user import EmailTaken, LoggedIn, WrongCredentials, log_in, log_out, register_user
+from accounts.passwords import Busy
 from accounts.queries import NotFound
 
 __all__ = [
     "AlreadyMember",
+    "Busy",
     "EmailTaken",
     "Invalid",
     "LastAdmin",

@@ -2,17 +2,16 @@
 
 from typing import NamedTuple
 
-from django.contrib.auth import hashers, password_validation
+from django.contrib.auth import password_validation
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from accounts import events, tokens, validators
+from accounts import events, passwords, tokens, validators
 from accounts.models import AccessToken, User
 from accounts.operations import change
 
 ACCESS_SECONDS = 7 * 24 * 3600
-NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
 
 
 class EmailTaken(Exception):
@@ -31,10 +30,10 @@ class LoggedIn(NamedTuple):
 
 
 def register_user(*, email: str, password: str) -> User:
-    """Raises Invalid and EmailTaken."""
+    """Raises Invalid, passwords.Busy and EmailTaken."""
     user = User(email=validators.normalise_email(email), registered=True)
     change.check(user, ["email"], _password_errors(password, user))
-    user.set_password(password)  # slow by design, so before the transaction
+    user.password = passwords.make(password)  # slow by design, so before the transaction
     with transaction.atomic():
         insert_user(user, creator=user)
         events.record_of_user("user.registered", user, actor=user)
@@ -53,23 +52,22 @@ def insert_user(user: User, *, creator: User) -> None:
 
 
 def log_in(*, email: str, password: str) -> LoggedIn:
-    """Raises WrongCredentials: alike and in like time, whether the user or the password is wrong."""
+    """Raises passwords.Busy, and WrongCredentials: in like time, whoever it is and whatever is wrong."""
     user = _known(email)
-    stored = user.password if user is not None else NO_PASSWORD
-    # Against an unusable password Django hashes all the same, so that the time tells nothing.
-    right, outdated = hashers.verify_password(password if validators.is_fit(password) else None, stored)
+    stored = user.password if user is not None else passwords.NO_PASSWORD
+    right, renewed = passwords.verify(password, stored)
     if user is None or not right:
         raise WrongCredentials
-    return _let_in(user, rehash=password if outdated else None)
+    return _let_in(user, renewed=renewed)
 
 
 @transaction.atomic
-def _let_in(checked: User, *, rehash: str | None) -> LoggedIn:
+def _let_in(checked: User, *, renewed: str | None) -> LoggedIn:
     user = User.objects.select_for_update(no_key=True).get(pk=checked.pk)
     if not user.is_active or user.password != checked.password:  # changed while we hashed
         raise WrongCredentials
-    if rehash is not None:
-        user.set_password(rehash)
+    if renewed is not None:
+        user.password = renewed
         user.save(actor=user, update_fields=["password"])
     AccessToken.objects.filter(user=user, expires_at__lte=Now()).delete()
     token = tokens.make_access()
