@@ -34,6 +34,10 @@ def register_user(*, email: str, password: str) -> User:
     user = User(email=validators.normalise_email(email), registered=True)
     change.check(user, ["email"], _password_errors(password, user))
     user.password = passwords.make(password)  # slow by design, so before the transaction
+    # After the hash, so that the time tells nothing. Before the INSERT, because a server may log a statement
+    # that fails, and this one has the hash in it; two sessions at once may still come to that.
+    if User.objects.filter(email=user.email).exists():
+        raise EmailTaken
     with transaction.atomic():
         insert_user(user, creator=user)
         events.record_of_user("user.registered", user, actor=user)
