@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from accounts import masks, vault
 from accounts import validators as v
+from accounts.encryption import Undecryptable
 from accounts.fields import WholeNumbers
 from accounts.roles import NAMES, RoleName
 from eventstore.identifiers import uuid7
@@ -263,8 +264,26 @@ class Destination(Revised):
 
     @property
     def shown_headers(self) -> dict[str, str]:
-        """As people may see them: secret values are masked."""
-        return masks.mask(self.headers)
+        """As people may see them: secret values are masked. None at all when they can't be decrypted."""
+        return masks.mask(self.readable_headers or {})
+
+    @property
+    def readable_headers(self) -> dict[str, str] | None:
+        """As they are sent; None when they can't be decrypted."""
+        try:
+            return self.headers
+        except Undecryptable:
+            return None
+
+    @property
+    def has_readable_signing_secret(self) -> bool:
+        try:
+            vault.decrypt_signing_secret(
+                self.encrypted_signing_secret, account_id=self.account_id, destination_id=self.pk
+            )
+        except Undecryptable:
+            return False
+        return True
 
     def keep_headers(self, headers: Mapping[str, str]) -> None:
         self.encrypted_headers = vault.encrypt_headers(

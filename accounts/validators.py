@@ -93,6 +93,15 @@ def validate_url(value: str) -> None:
         raise ValidationError(refused.reason) from None
 
 
+def origin(url: str) -> tuple[str, str, int] | None:
+    """Who is spoken to: scheme, host and port. None: it can't be a destination."""
+    try:
+        read = guard_urls.check(url, policy())
+    except guard_urls.Refused:
+        return None
+    return read.scheme, read.host, read.port
+
+
 def validate_http_method(value: str) -> None:
     if value not in HTTP_METHODS:
         raise ValidationError(f"Choose one of {', '.join(HTTP_METHODS)}.")

@@ -49,6 +49,7 @@ TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Problem], ...]
         problems.INVALID,
     ),
     (rest.ParseError, problems.MALFORMED),
+    (operations.Busy, problems.BUSY),
     (operations.WrongCredentials, problems.WRONG_CREDENTIALS),
     ((rest.NotAuthenticated, rest.AuthenticationFailed), problems.UNAUTHENTICATED),
     (operations.OwnRole, problems.OWN_ROLE),
@@ -150,7 +151,7 @@ def _headers(error: Exception, problem: Problem) -> dict[str, str]:
         headers["WWW-Authenticate"] = 'Bearer realm="Data Pusher"'
     if isinstance(error, rest.Throttled):
         headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "wait", None) or 1)))
-    if problem is problems.UNAVAILABLE:
+    if problem.status == 503:
         headers["Retry-After"] = "1"
     return headers
 

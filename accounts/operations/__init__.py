@@ -46,10 +46,12 @@ from accounts.operations.user import (
     open_session,
     register_user,
 )
+from accounts.passwords import Busy
 from accounts.queries import NotFound
 
 __all__ = [
     "AlreadyMember",
+    "Busy",
     "EmailTaken",
     "Invalid",
     "LastAdmin",

@@ -71,13 +71,17 @@ def update_destination(
 ) -> Destination:
     """Headers are replaced as a whole; a mask in them stands for what is stored.
 
+    Secret ones don't follow to another scheme, host or port unless their values are sent again.
     Raises NotFound, NotAllowed, Stale and Invalid.
     """
     change.check_names(changes, CHANGEABLE)
     destination = access.lock_destination(actor, account_id, destination_id, Action.UPDATE_DESTINATION)
     change.check_revision(destination, revision)
+    moved = "url" in changes and _is_elsewhere(changes["url"], than=destination.url)
     changed = change.assign(destination, {name: changes[name] for name in changes if name in FIELDS})
     errors = _replace_headers(destination, changes["headers"], changed) if "headers" in changes else {}
+    if moved and not errors:
+        errors = _kept_secrets(destination, changes)
     change.check(destination, changed, errors)
     if changed:
         destination.save(actor=actor)
@@ -116,12 +120,14 @@ def _set_paused(
 def rotate_signing_secret(
     *, actor: User, account_id: UUID, destination_id: UUID, overlap_seconds: int = ROTATION_OVERLAP_SECONDS
 ) -> NewSigningSecret:
-    """A new secret; the one before signs beside it until the overlap ends.
+    """A new secret; the one before signs beside it until the overlap ends, unless it can't be decrypted.
 
     Raises NotFound, NotAllowed and Invalid.
     """
     change.check_overlap(overlap_seconds)
     destination = access.lock_destination(actor, account_id, destination_id, Action.ROTATE_SIGNING_SECRET)
+    if not destination.has_readable_signing_secret:
+        overlap_seconds = 0  # nothing can be sent for as long as it stands beside the new one
     if overlap_seconds:
         destination.encrypted_previous_signing_secret = destination.encrypted_signing_secret
         destination.previous_signing_secret_ends_at = change.in_seconds(overlap_seconds)
@@ -165,12 +171,30 @@ def deactivate_destination(*, destination_id: UUID, reason: str) -> bool:
 def _replace_headers(
     destination: Destination, headers: Mapping[str, str], changed: list[str]
 ) -> dict[str, list[str]]:
-    stored = destination.headers
-    sent, errors = _headers(headers, stored=stored)
+    stored = destination.readable_headers
+    sent, errors = _headers(headers, stored=stored or {})
     if not errors and sent != stored:
         destination.keep_headers(sent)
         changed.append("headers")
     return errors
+
+
+def _is_elsewhere(url: str, *, than: str) -> bool:
+    """False also for a URL that can't be one: its own field says so."""
+    origin = validators.origin(url)
+    return origin is not None and origin != validators.origin(than)
+
+
+def _kept_secrets(destination: Destination, changes: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is wrong with keeping them: whoever may change the URL could read them at an address of their own.
+
+    To leave the headers out is to send back what is shown.
+    """
+    if "headers" not in changes and destination.readable_headers is None:
+        return {"headers": ["They can't be read; send them again, because the address is another one."]}
+    names = masks.masked(changes.get("headers", destination.shown_headers))
+    errors = [f"{name}: send its value again, because the address is another one." for name in names]
+    return {"headers": errors} if errors else {}
 
 
 def _headers(
@@ -183,7 +207,9 @@ def _headers(
     except ValidationError as error:
         return {}, Invalid.of("headers", error).errors
     except masks.NothingBehind as error:
-        return {}, {"headers": [f"{error.name}: there is no stored value behind {masks.MASK}."]}
+        return {}, {
+            "headers": [f"{name}: there is no stored value behind {masks.MASK}." for name in error.names]
+        }
 
 
 def _record(type_: str, destination: Destination, actor: User | None, **data: Any) -> None:

@@ -2,17 +2,16 @@
 
 from typing import NamedTuple
 
-from django.contrib.auth import hashers, password_validation
+from django.contrib.auth import password_validation
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from accounts import events, tokens, validators
+from accounts import events, passwords, tokens, validators
 from accounts.models import AccessToken, User
 from accounts.operations import change
 
 ACCESS_SECONDS = 7 * 24 * 3600
-NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
 
 
 class EmailTaken(Exception):
@@ -31,10 +30,14 @@ class LoggedIn(NamedTuple):
 
 
 def register_user(*, email: str, password: str) -> User:
-    """Raises Invalid and EmailTaken."""
+    """Raises Invalid, passwords.Busy and EmailTaken."""
     user = User(email=validators.normalise_email(email), registered=True)
     change.check(user, ["email"], _password_errors(password, user))
-    user.set_password(password)  # slow by design, so before the transaction
+    user.password = passwords.make(password)  # slow by design, so before the transaction
+    # After the hash, so that the time tells nothing. Before the INSERT, because a server may log a statement
+    # that fails, and this one has the hash in it; two sessions at once may still come to that.
+    if User.objects.filter(email=user.email).exists():
+        raise EmailTaken
     with transaction.atomic():
         insert_user(user, creator=user)
         events.record_of_user("user.registered", user, actor=user)
@@ -53,29 +56,23 @@ def insert_user(user: User, *, creator: User) -> None:
 
 
 def log_in(*, email: str, password: str) -> LoggedIn:
-    """Raises WrongCredentials: alike and in like time, whether the user or the password is wrong."""
-    user = _known(email)
-    stored = user.password if user is not None else NO_PASSWORD
-    # Against an unusable password Django hashes all the same, so that the time tells nothing.
-    right, outdated = hashers.verify_password(password if validators.is_fit(password) else None, stored)
-    if user is None or not right:
-        raise WrongCredentials
-    return _let_in(user, rehash=password if outdated else None)
-
-
-@transaction.atomic
-def _let_in(checked: User, *, rehash: str | None) -> LoggedIn:
-    user = User.objects.select_for_update(no_key=True).get(pk=checked.pk)
-    if not user.is_active or user.password != checked.password:  # changed while we hashed
-        raise WrongCredentials
-    if rehash is not None:
-        user.set_password(rehash)
-        user.save(actor=user, update_fields=["password"])
-    AccessToken.objects.filter(user=user, expires_at__lte=Now()).delete()
-    token = tokens.make_access()
-    AccessToken.objects.create(user=user, digest=token.digest, expires_at=change.in_seconds(ACCESS_SECONDS))
-    events.record_of_user("user.logged_in", user, actor=user)
+    """Raises passwords.Busy, and WrongCredentials: in like time, whoever it is and whatever is wrong."""
+    checked, renewed = _check(email, password)
+    with transaction.atomic():
+        user = _let_in(checked, renewed)
+        AccessToken.objects.filter(user=user, expires_at__lte=Now()).delete()
+        token = tokens.make_access()
+        AccessToken.objects.create(
+            user=user, digest=token.digest, expires_at=change.in_seconds(ACCESS_SECONDS)
+        )
     return LoggedIn(token.text, user)
+
+
+def open_session(*, email: str, password: str) -> User:
+    """Log in for a browser's session, which needs no access token. Raises as `log_in`."""
+    checked, renewed = _check(email, password)
+    with transaction.atomic():
+        return _let_in(checked, renewed)
 
 
 @transaction.atomic
@@ -90,6 +87,34 @@ def log_out(*, access_token: str) -> None:
     if user is None or not AccessToken.objects.filter(digest=presented.digest).delete()[0]:
         return
     events.record_of_user("user.logged_out", user, actor=user)
+
+
+@transaction.atomic
+def close_session(user: User) -> None:
+    """Record that a browser's session is ended; the session itself is its door's."""
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    events.record_of_user("user.logged_out", user, actor=user)
+
+
+def _check(email: str, password: str) -> tuple[User, str | None]:
+    """The user, and a new hash if the stored one is out of date. Hashes, so before any transaction."""
+    user = _known(email)
+    stored = user.password if user is not None else passwords.NO_PASSWORD
+    right, renewed = passwords.verify(password, stored)
+    if user is None or not right:
+        raise WrongCredentials
+    return user, renewed
+
+
+def _let_in(checked: User, renewed: str | None) -> User:
+    user = User.objects.select_for_update(no_key=True).get(pk=checked.pk)
+    if not user.is_active or user.password != checked.password:  # changed while we hashed
+        raise WrongCredentials
+    if renewed is not None:
+        user.password = renewed
+        user.save(actor=user, update_fields=["password"])
+    events.record_of_user("user.logged_in", user, actor=user)
+    return user
 
 
 def _known(email: str) -> User | None:
@@ -107,19 +132,3 @@ def _password_errors(password: str, user: User) -> dict[str, list[str]]:
     except ValidationError as error:
         return {"password": error.messages}
     return {}
-
-
-def open_session(*, email: str, password: str) -> User:
-    """Log in for a browser's session, which needs no access token. Raises WrongCredentials, as `log_in`."""
-    access_token, user = log_in(email=email, password=password)
-    presented = tokens.parse_access(access_token)
-    if presented is not None:
-        AccessToken.objects.filter(digest=presented.digest).delete()
-    return user
-
-
-@transaction.atomic
-def close_session(user: User) -> None:
-    """Record that a browser's session is ended; the session itself is its door's."""
-    User.objects.select_for_update(no_key=True).get(pk=user.pk)
-    events.record_of_user("user.logged_out", user, actor=user)

@@ -77,7 +77,10 @@ class Authentication(Endpoint):
     serializer_class = UserFields
     filter_backends = []
     pagination_class = None  # type: ignore[assignment] # DRF takes None for: no pages
-    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {"log_in": (problems.WRONG_CREDENTIALS,)}
+    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {
+        "register": (problems.BUSY,),
+        "log_in": (problems.WRONG_CREDENTIALS, problems.BUSY),
+    }
 
     @extend_schema(
         operation_id="register",

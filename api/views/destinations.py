@@ -38,7 +38,9 @@ class DestinationFields(Strict):
     headers = Texts(
         source="shown_headers",
         help_text="Sent with every delivery; may be empty. Secret values are shown as ********; "
-        "sending that back keeps them.",
+        "sending that back keeps them, but not for another scheme, host or port of the URL: "
+        "there they must be sent again. Headers that can't be decrypted any more are shown as none at all, "
+        "and replaced by those that are sent.",
     )
     active = Flag(required=False, help_text="false: no events for it.")
     paused = serializers.BooleanField(read_only=True, help_text="Events wait for it.")
@@ -101,7 +103,8 @@ WRITTEN = envelope("DestinationWritten", DestinationFields())
     partial_update=extend_schema(
         operation_id="update_destination",
         summary="Change some fields of a destination",
-        description="`headers` are replaced as a whole.",
+        description="`headers` are replaced as a whole. Those that are left out stay, but secret ones only "
+        "where scheme, host and port of the URL do.",
         responses={200: WRITTEN},
     ),
     destroy=extend_schema(

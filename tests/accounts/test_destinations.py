@@ -80,11 +80,12 @@ class TestCreating:
 class TestUpdating:
     def test_a_normal_user_may(self, bob, where):
         changes = {"url": "https://new.example.com/", "timeout_seconds": 3, "retry_schedule_seconds": [1, 2]}
+        changes["headers"] = {}
         operations.update_destination(actor=bob, **where, changes=changes)
         stored = Destination.objects.get()
         assert (stored.url, stored.timeout_seconds) == ("https://new.example.com/", 3)
         assert (stored.retry_schedule_seconds, stored.revision, stored.updated_by) == ([1, 2], 2, bob)
-        assert stored.headers["Authorization"] == "Bearer s3cret"
+        assert "Authorization" not in stored.headers
 
     def test_wrong_fields_are_told_and_nothing_changes(self, alice, where):
         with pytest.raises(operations.Invalid) as refusal:
@@ -101,7 +102,8 @@ class TestUpdating:
 
     def test_only_what_it_was_about_is_checked(self, alice, where, settings):
         """An address that the operator has closed since doesn't keep its owner from switching it off."""
-        operations.update_destination(actor=alice, **where, changes={"url": "http://127.0.0.1:9000/"})
+        local = {"url": "http://127.0.0.1:9000/", "headers": {}}
+        operations.update_destination(actor=alice, **where, changes=local)
         settings.DESTINATION_ALLOW = []
         operations.update_destination(actor=alice, **where, changes={"active": False})
 
@@ -168,13 +170,139 @@ class TestMasks:
                 attempt()
             assert list(refusal.value.errors) == ["headers"]
 
-    def test_the_mask_is_a_value_where_nothing_is_masked(self, alice, where):
-        operations.update_destination(actor=alice, **where, changes={"headers": {"X-Team": masks.MASK}})
-        assert Destination.objects.get().headers == {"X-Team": masks.MASK}
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "X-Team",  # stored, but shown as it is
+            "X-Renamed",  # what was Authorization
+            "X-Api-Key",  # secret, but not stored
+        ],
+    )
+    def test_the_mask_itself_is_never_a_value(self, alice, where, destination, name):
+        headers = {"Authorization": masks.MASK, name: masks.MASK}
+        with pytest.raises(operations.Invalid) as refusal:
+            operations.update_destination(actor=alice, **where, changes={"headers": headers})
+        assert refusal.value.errors == {"headers": [f"{name}: there is no stored value behind ********."]}
+        assert Destination.objects.get().headers == destination.headers
+
+    def test_nor_of_a_new_destination(self, alice, account):
+        with pytest.raises(operations.Invalid):
+            add_destination(alice, account, headers={"X-Team": masks.MASK})
 
     def test_no_headers_is_a_change(self, alice, where):
         operations.update_destination(actor=alice, **where, changes={"headers": {}})
         assert Destination.objects.get().headers == {}
+
+
+ELSEWHERE = [
+    "http://hooks.example.com/in",  # anybody on the way could read it
+    "https://evil.example.com/in",
+    "https://hooks.example.com:8443/in",
+    "http://127.0.0.1:9000/",
+]
+
+
+class TestSecretsAndAnotherAddress:
+    @pytest.mark.parametrize("url", ELSEWHERE)
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},  # left out
+            {"headers": {"authorization": masks.MASK, "X-Team": "blue"}},
+        ],
+    )
+    def test_they_do_not_follow(self, bob, where, destination, url, headers):
+        with pytest.raises(operations.Invalid) as refusal:
+            operations.update_destination(actor=bob, **where, changes={"url": url, **headers})
+        (message,) = refusal.value.errors["headers"]
+        assert message.lower().startswith("authorization: ")
+        assert "s3cret" not in message
+        stored = Destination.objects.get()
+        assert (stored.url, stored.headers, stored.revision) == (destination.url, destination.headers, 1)
+
+    @pytest.mark.parametrize("url", ELSEWHERE)
+    def test_sent_again_they_do(self, bob, where, url):
+        headers = {"Authorization": "Bearer other", "X-Team": "blue"}
+        operations.update_destination(actor=bob, **where, changes={"url": url, "headers": headers})
+        assert (Destination.objects.get().url, Destination.objects.get().headers) == (url, headers)
+
+    def test_left_behind_they_are_no_hindrance_and_no_longer_stored(self, bob, where):
+        changes = {"url": ELSEWHERE[1], "headers": {"X-Team": "blue"}}
+        operations.update_destination(actor=bob, **where, changes=changes)
+        operations.update_destination(actor=bob, **where, changes={"url": "https://hooks.example.com/in"})
+        assert Destination.objects.get().headers == {"X-Team": "blue"}
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://hooks.example.com/other?path=1",
+            "HTTPS://Hooks.Example.COM/in",
+            "https://hooks.example.com:443/in",
+        ],
+    )
+    def test_at_the_same_address_they_stay(self, bob, where, destination, url):
+        operations.update_destination(actor=bob, **where, changes={"url": url})
+        assert Destination.objects.get().headers == destination.headers
+
+    def test_a_url_that_can_not_be_one_is_told_by_itself(self, bob, where):
+        with pytest.raises(operations.Invalid) as refusal:
+            operations.update_destination(actor=bob, **where, changes={"url": "https://10.0.0.1/"})
+        assert list(refusal.value.errors) == ["url"]
+
+    def test_not_even_from_an_address_that_was_closed_since(self, bob, where, settings):
+        local = {"url": "http://127.0.0.1:9000/", "headers": {"Authorization": "Bearer new"}}
+        operations.update_destination(actor=bob, **where, changes=local)
+        settings.DESTINATION_ALLOW = []
+        with pytest.raises(operations.Invalid) as refusal:
+            operations.update_destination(actor=bob, **where, changes={"url": ELSEWHERE[1]})
+        assert list(refusal.value.errors) == ["headers"]
+
+    def test_signing_secrets_stay_for_they_are_not_sent(self, bob, where, destination):
+        operations.update_destination(actor=bob, **where, changes={"url": ELSEWHERE[1], "headers": {}})
+        assert Destination.objects.get().encrypted_signing_secret == destination.encrypted_signing_secret
+
+
+@pytest.fixture
+def unreadable(destination, settings) -> Destination:
+    """Its key was lost; the operator has another one."""
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
+    return destination
+
+
+@pytest.mark.usefixtures("unreadable")
+class TestWhatCanNotBeDecrypted:
+    def test_it_is_shown_without_headers(self, account):
+        assert [row.shown_headers for row in queries.destinations_of(account.pk)] == [{}]
+
+    @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer new"}])
+    def test_new_headers_repair_it(self, bob, where, headers):
+        operations.update_destination(actor=bob, **where, changes={"headers": headers})
+        assert Destination.objects.get().headers == headers
+        assert events(where["account_id"])[-1][3]["fields"] == ["headers"]
+
+    def test_there_is_nothing_behind_a_mask(self, bob, where, unreadable):
+        headers = {"Authorization": masks.MASK}
+        with pytest.raises(operations.Invalid):
+            operations.update_destination(actor=bob, **where, changes={"headers": headers})
+        assert Destination.objects.get().encrypted_headers == unreadable.encrypted_headers
+
+    def test_other_changes_leave_the_headers_alone(self, bob, where, unreadable):
+        operations.update_destination(actor=bob, **where, changes={"active": False, "url": unreadable.url})
+        assert Destination.objects.get().encrypted_headers == unreadable.encrypted_headers
+
+    def test_they_do_not_follow_to_another_address_until_the_key_is_back(self, bob, where, unreadable):
+        with pytest.raises(operations.Invalid) as refusal:
+            operations.update_destination(actor=bob, **where, changes={"url": ELSEWHERE[1]})
+        assert list(refusal.value.errors) == ["headers"]
+        assert Destination.objects.get().url == unreadable.url
+
+    def test_a_rotated_secret_stands_alone(self, alice, where):
+        """Beside one that can't be read nothing could be sent before the overlap ends."""
+        operations.rotate_signing_secret(actor=alice, **where, overlap_seconds=60)
+        stored = Destination.objects.get()
+        assert stored.has_readable_signing_secret
+        assert stored.encrypted_previous_signing_secret == ""
+        assert events(where["account_id"])[-1][3]["overlap_seconds"] == 0
 
 
 class TestPausing:

@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth import authenticate, hashers
 from django.db import connection
+from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from accounts import operations, queries, tokens
 from accounts.models import AccessToken, User
@@ -34,6 +36,21 @@ def test_the_address_is_stored_in_lower_case_and_known_in_any():
         operations.log_in(email="ALICE@people.example.com", password=PASSWORD).user.email
         == User.objects.get().email
     )
+
+
+def test_of_a_known_address_no_statement_has_the_hash(alice):
+    """The server may log a statement that fails."""
+    with CaptureQueriesContext(connection) as asked, pytest.raises(operations.EmailTaken):
+        operations.register_user(email=alice.email, password=PASSWORD)
+    assert [query["sql"] for query in asked if "md5$" in query["sql"]] == []
+    assert not any(query["sql"].startswith("INSERT") for query in asked)
+
+
+def test_an_address_that_another_session_takes_meanwhile_is_taken(alice, monkeypatch):
+    monkeypatch.setattr(QuerySet, "exists", iter([False, True]).__next__)
+    with pytest.raises(operations.EmailTaken):
+        operations.register_user(email=alice.email, password=PASSWORD)
+    assert User.objects.count() == 1
 
 
 def test_an_invited_address_cannot_be_registered_over(alice, account):

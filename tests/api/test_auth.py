@@ -4,7 +4,7 @@ import pytest
 from django.urls import URLPattern, get_resolver
 from rest_framework.test import APIClient
 
-from accounts import operations, tokens
+from accounts import operations, passwords, tokens
 from accounts.models import AccessToken
 from tests.accounts import recorded
 from tests.api.conftest import PASSWORD
@@ -77,6 +77,19 @@ def test_an_unknown_user_and_a_wrong_password_are_told_alike(alice):
     assert wrong.json() == unknown.json()
     assert wrong.json()["message"] == "Unauthenticated"
     assert wrong["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("path", ["/register/", "/login/"])
+@pytest.mark.django_db
+def test_too_many_at_once_are_503_and_told_when_to_come_again(monkeypatch, path):
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.05)
+    with passwords.turn(), passwords.turn():
+        reply = anonymous(path, NEW)
+    assert reply.status_code == 503
+    assert reply.json()["message"] == "Unavailable"
+    assert reply.json()["type"].endswith(":busy")
+    assert int(reply["Retry-After"]) > 0
+    assert anonymous("/register/", NEW).status_code == 201
 
 
 def test_log_out_ends_this_token_at_once_and_no_other(alice):

@@ -101,6 +101,49 @@ def test_secret_header_values_come_back_masked_and_the_mask_changes_nothing(alic
     assert destination.headers == {"X-Team": "red"}
 
 
+@pytest.mark.parametrize("method", ["put", "patch"])
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_secret_headers_do_not_follow_to_another_address(request, alice, account, who, method):
+    person = request.getfixturevalue(who)
+    destination = add_destination(alice, account, headers={"Authorization": "Bearer s3cret"})
+    change = getattr(person, method)
+    moved = {"url": "https://evil.example.com/in"}
+    shown = person.get(path(account, destination)).json()
+    reply = change(path(account, destination), {**(shown if method == "put" else {}), **moved})
+    assert reply.status_code == 400
+    assert list(reply.json()["errors"]) == ["headers"]
+    assert reply.json()["errors"]["headers"][0].startswith("Authorization: send its value again")
+    destination.refresh_from_db()
+    assert destination.url == shown["url"]
+    again = {**moved, "headers": {"Authorization": "Bearer other"}}
+    assert change(path(account, destination), {**shown, **again}).status_code == 200
+    destination.refresh_from_db()
+    assert (destination.url, destination.headers) == (again["url"], again["headers"])
+
+
+@pytest.mark.parametrize("method", ["put", "patch"])
+def test_one_that_can_not_be_decrypted_is_read_and_repaired(alice, account, settings, method):
+    destination = add_destination(alice, account, headers={"Authorization": "Bearer s3cret"})
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
+    shown = alice.get(path(account, destination)).json()
+    assert shown["headers"] == {}
+    assert alice.get(path(account)).json()["results"] == [shown]
+    for action in ("pause", "resume"):
+        assert alice.post(path(account, destination, action)).status_code == 200
+    rotated = alice.post(path(account, destination, "signing-secret", "rotate"), {})
+    assert rotated.status_code == 201
+    content = {**(shown if method == "put" else {}), "headers": {"Authorization": "Bearer new"}}
+    repaired = getattr(alice, method)(path(account, destination), content)
+    assert repaired.json()["data"]["headers"] == {"Authorization": MASK}
+    destination.refresh_from_db()
+    assert destination.headers == content["headers"]
+
+
+def test_one_that_can_not_be_decrypted_can_be_deleted(alice, account, destination, settings):
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
+    assert alice.delete(path(account, destination)).status_code == 200
+
+
 def test_a_normal_user_reads_updates_pauses_and_resumes_only(bob, account, destination):
     assert bob.get(path(account)).status_code == 200
     assert bob.get(path(account, destination)).status_code == 200
