@@ -1,8 +1,9 @@
 # Everything starts here: `make help`. Needs a shell, make, any python3 (or uv), and PyPI.
 SHELL = /bin/sh
 PY = .venv/bin/python
-# Two at a time: the tests wait for servers and clocks more than they compute.
+# Several at a time: the tests wait for servers and clocks more than they compute.
 PYTEST = $(PY) -m pytest -n 2
+QUICK = $(PY) -m pytest -n 3 -m "not slow"
 COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.12 \
 	--custom-compile-command "make requirements"
 
@@ -23,7 +24,7 @@ test: sync-dev ## all tests
 	$(PYTEST) $(PYTEST_ARGS)
 
 check: sync-dev ## the quick tests
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(QUICK) $(PYTEST_ARGS)
 
 test-16: sync-dev ## all tests on PostgreSQL 16 instead of 18
 	DATABASE_URL= MIGRATION_DATABASE_URL= EMBEDDED_POSTGRES=16 $(PYTEST) $(PYTEST_ARGS)

@@ -232,6 +232,9 @@ class _Connector(aiohttp.TCPConnector):
             if protocol.is_fit():
                 break
             connection.close()
+        if not protocol.address:  # it was reset before anybody could ask whose it is
+            connection.close()
+            raise AttemptError(Reason.RESET, "the destination reset the connection")
         exchange.address = protocol.address
         if not self._policy.permits(protocol.address, req.url.port or 0):
             connection.close()

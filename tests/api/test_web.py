@@ -17,6 +17,8 @@ from tests import databases
 from tests.api import servers
 from tests.api.servers import Response, Wire
 
+pytestmark = pytest.mark.slow  # each starts `manage.py web` anew
+
 PASSWORD = "correct horse battery staple"
 
 
