@@ -108,7 +108,7 @@ def test_attempts_beyond_the_limit_wait_without_losing_their_time(receiver):
 
 def test_an_aborted_exchange_does_not_hurt_the_next_one_on_the_pool(receiver, loop):
     """An answer just over the cap may be complete, and its connection another's, before it is refused."""
-    receiver.on("/large", Answer(200, b"x" * (70 * 1024)))
+    receiver.on("/large", Answer(200, b"x" * (270 * 1024)))
 
     async def work():
         async with sending.sender(connections=8) as sender:

@@ -9,6 +9,7 @@ import tracemalloc
 
 import pytest
 
+from delivery import transport
 from delivery.outcome import Reason
 from tests.delivery import sending
 from tests.receivers import Answer, Receiver
@@ -67,7 +68,7 @@ def chunked(piece):
 
 
 NULS = b"\x00" * 5000
-BOMB = gzip.compress(bytes(200 << 20), 9)  # 200 MB in 200 KB
+BOMB = gzip.compress(bytes(400 << 20), 9)  # 400 MB in 400 KB
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 LONG = HEAD + b"Content-Length: %d\r\n\r\n" % (10 << 30)
 PIECE = b"x" * 65536
@@ -85,7 +86,7 @@ MISBEHAVIOUR = [
     ("10 GB body", endlessly(LONG, PIECE), Reason.TOO_LARGE, 200),
     ("chunk extension never ends", endlessly(CHUNKED + b"5;", PIECE), Reason.TOO_LARGE, 200),
     ("trailers never end", endlessly(CHUNKED + b"0\r\n", b"X-A: b\r\n" * 4096), Reason.TOO_LARGE, 200),
-    ("a body just over the cap", Answer(200, b"x" * (64 * 1024 + 1)), Reason.TOO_LARGE, 200),
+    ("a body just over the cap", Answer(200, b"x" * (transport.BODY_BYTES + 1)), Reason.TOO_LARGE, 200),
     ("gzip bomb", Answer(200, BOMB, {"Content-Encoding": "gzip"}), Reason.TOO_LARGE, 200),
     ("header of 1 MB", raw(HEAD + b"X-A: " + b"a" * (1 << 20) + b"\r\n\r\n"), Reason.TOO_LARGE, None),
     ("header that never ends", endlessly(HEAD + b"X-A: ", PIECE), Reason.TOO_LARGE, None),
