@@ -5,6 +5,7 @@ Plain: `manage.py up` asks for the receiver's port before anything else runs.
 """
 
 import os
+import random
 import shlex
 import socket
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ def write(data_dir: Path, values: Mapping[str, str]) -> None:
     draft.replace(place)
 
 
-def receiver_port(data_dir: Path) -> int:
+def choose_receiver_port(data_dir: Path) -> int:
     """The port of the last time if nobody else has taken it since, otherwise a free one, kept from now on."""
     kept = read(data_dir)
     if kept.get(PORT, "").isdecimal() and _is_free(int(kept[PORT])):
@@ -51,11 +52,17 @@ def receiver_port(data_dir: Path) -> int:
     return port
 
 
+def receiver_port(data_dir: Path) -> int:
+    """The port that was chosen, taken or not: web and workers were started to let it be dialled, and no other."""
+    kept = read(data_dir)
+    return int(kept[PORT]) if kept.get(PORT, "").isdecimal() else choose_receiver_port(data_dir)
+
+
 def _free_port() -> int:
+    """Below what systems give to connections that go out, lest one of those takes it meanwhile."""
     while True:
-        with socket.create_server((HOST, 0)) as listening:
-            port: int = listening.getsockname()[1]
-        if port not in urls.DENIED_PORTS:
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - it guards nothing
+        if port not in urls.DENIED_PORTS and _is_free(port):
             return port
 
 

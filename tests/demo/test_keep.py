@@ -46,7 +46,12 @@ def test_a_port_that_a_stranger_took_is_changed(tmp_path) -> None:
         taken = stranger.getsockname()[1]
         keep.write(tmp_path, {keep.PORT: str(taken)})
 
-        assert keep.receiver_port(tmp_path) != taken
+        assert keep.receiver_port(tmp_path) == taken  # who was told to dial it can't be told anew
+        chosen = keep.choose_receiver_port(tmp_path)
+
+    assert chosen != taken
+    assert keep.receiver_port(tmp_path) == chosen
+    assert 20_000 <= chosen < 32_000  # where no connection that goes out takes it
 
 
 def test_a_port_that_is_no_number_is_changed(tmp_path) -> None:

@@ -126,7 +126,7 @@ def opened_for_demo() -> str:
     """What the operator allows, and the demo's own receiver: one address, one port."""
     from demo import keep  # noqa: PLC0415 - the demo is a guest: nothing else here needs it
 
-    opening = f"{keep.HOST}/32:{keep.receiver_port(settings.DATA_DIR)}"
+    opening = f"{keep.HOST}/32:{keep.choose_receiver_port(settings.DATA_DIR)}"
     return ",".join((*settings.DESTINATION_ALLOW, opening))
 
 
