@@ -53,7 +53,7 @@ def choose_receiver_port(data_dir: Path) -> int:
 
 
 def receiver_port(data_dir: Path) -> int:
-    """The port that was chosen, taken or not: web and workers were started to let it be dialled, and no other."""
+    """The port that was chosen, taken or not: web and workers were told to let this one be dialled."""
     kept = read(data_dir)
     return int(kept[PORT]) if kept.get(PORT, "").isdecimal() else choose_receiver_port(data_dir)
 
