@@ -22,11 +22,11 @@ from psycopg import IsolationLevel, sql
 
 from delivery.projections import NAME
 from eventstore import connections
+from eventstore.events import SCOPE
 
 type Connection = psycopg.Connection[Any]
 type Progress = Callable[[str, int, int], None]
 
-SCOPE = 0
 BLOCKS = 1_000
 NAMED_DIFFERENCES = 20
 RETIRE_LOCK_MS = 200

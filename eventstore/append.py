@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 from django.db import connection
 
-from eventstore.events import NewEvent
-
-SCOPE = 0
+from eventstore.events import SCOPE, NewEvent
 
 _APPEND = """
 SELECT pusher.append(

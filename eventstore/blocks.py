@@ -10,8 +10,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from eventstore import connections
+from eventstore.events import SCOPE
 
-SCOPE = 0
 MOST_EVENTS = 10_000
 """In one block, about: after a stall, the backlog is cut into several."""
 

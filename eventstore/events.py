@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+SCOPE = 0  # the accounts that live on one database node: all of them, so far
 NO_ACCOUNT = UUID(int=0)
 """The account of facts that belong to none (a user registered)."""
 

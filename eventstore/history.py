@@ -8,7 +8,8 @@ begun a new epoch.
 import psycopg
 from django.db import connection
 
-SCOPE = 0
+from eventstore.events import SCOPE
+
 RESTORED = "DP001"
 
 

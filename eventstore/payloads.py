@@ -13,11 +13,7 @@ _READ_MANY = """
 SELECT event_id, CASE WHEN octet_length(body) <= %s THEN body END
   FROM payload WHERE account_id = %s AND event_id = ANY(%s)
 """
-_ERASE = """
-DELETE FROM payload WHERE account_id = %s AND event_id IN (
-    SELECT event_id FROM payload WHERE account_id = %s LIMIT %s FOR UPDATE SKIP LOCKED
-)
-"""
+_ERASE = "SELECT pusher.erase(%s, %s)"
 
 
 def read(account_id: UUID, event_id: UUID) -> bytes | None:
@@ -39,5 +35,6 @@ def read_many(account_id: UUID, event_ids: Collection[UUID], *, at_most: int) ->
 def erase(account_id: UUID, *, most: int) -> int:
     """Erase up to so many payloads of an account; 0: none are left, or others are erasing them."""
     with connection.cursor() as cursor:
-        cursor.execute(_ERASE, [account_id, account_id, most])
-        return int(cursor.rowcount)
+        cursor.execute(_ERASE, [account_id, most])
+        (erased,) = cursor.fetchone()
+    return int(erased)

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, Self
 
 import psycopg
 
-SCOPE = 0
+from eventstore.events import SCOPE
+
 PORTION = 5_000
 MOST_DAMAGES = 20
 NO_BLOCK = bytes(32)

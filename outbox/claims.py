@@ -18,13 +18,11 @@ import orjson
 import psycopg
 from django.conf import settings
 
-from outbox import wake
+from eventstore.events import SCOPE
 from outbox.retry import Verdict
 
-SCOPE = 0
 ERASED = ("", b"")
 FROM_THE_START = UUID(int=0)
-CHANNEL = wake.CHANNEL  # where workers hear that something may be due
 LATE_COMMIT = timedelta(milliseconds=250)  # rows get their due_at before they commit: look back this far
 
 
@@ -48,6 +46,11 @@ class Claim:
     def turn(self) -> int:
         """Which attempt of the current schedule this is, from 1."""
         return self.attempt - self.base
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What every event of the delivery names."""
+        return {"event": str(self.event_id), "destination": str(self.destination_id)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,8 +122,7 @@ async def claim(
 
 def _without_content(claim: Claim) -> Settlement:
     """Nothing erases a payload that a delivery waits for; should it be gone, the delivery ends on record."""
-    ids = {"event": str(claim.event_id), "destination": str(claim.destination_id)}
-    return Settlement(claim, Verdict.EXHAUSTED, ids | {"reason": "payload_erased"})
+    return Settlement(claim, Verdict.EXHAUSTED, claim.ids | {"reason": "payload_erased"})
 
 
 async def _contents(

@@ -1,14 +1,12 @@
 """How does an event get in? What arrives while a commit is under way shares the next one.
 
 Each submission waits for its own verdict; a batch is one call of `pusher.accept`: one transaction, one round
-trip.
-A batch whose outcome is unknown (connection lost, time over) is never sent again by us: its items are told
-`unavailable`, and the client's repost of the same event id finds out what happened.
+trip. A batch whose outcome is unknown (connection lost, time over) is never sent again by us: its items are
+told `unavailable`, and the client's repost of the same event id finds out what happened.
 """
 
 import asyncio
 import collections
-import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -23,11 +21,11 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
-from eventstore import connections
+from eventstore.events import SCOPE
 from eventstore.identifiers import uuid7
 from outbox import wake
+from outbox.lines import Connection, Line
 
-SCOPE = 0
 BATCH_ITEMS = 256
 BATCH_BUSY_ITEMS = 64  # of them, items whose gate was taken: one stuck account must not fill the batches
 BATCH_BYTES = 4 << 20
@@ -101,6 +99,11 @@ class _Item:
             self.verdict.set_result(verdict)
 
 
+async def _accept(connection: Connection, parameters: list[Any]) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(_ACCEPT, parameters, prepare=True, binary=True)
+    return await cursor.fetchall()
+
+
 class Intake:
     """One connection to the database, and the queue before it: `start`, `accept` from any task, `stop`."""
 
@@ -110,7 +113,7 @@ class Intake:
         self._under_way: list[_Item] = []
         self._arrived = asyncio.Event()
         self._stopping = False
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._line = Line("intake", statement_timeout_ms=STATEMENT_MS)
         self._waker = wake.Waker()
         self._tasks: list[asyncio.Task[None]] = []
         self._complained = 0.0
@@ -131,7 +134,7 @@ class Intake:
         await asyncio.gather(serving, expiring, return_exceptions=True)
         self._refuse_waiting()
         await self._waker.stop()
-        await self._disconnect()
+        await self._line.close()
 
     async def accept(self, submission: Submission) -> Verdict:
         """Store one event with its deliveries; an accepted or duplicate verdict means: on disk."""
@@ -216,7 +219,6 @@ class Intake:
                 break
             except (psycopg.Error, OSError, TimeoutError) as error:
                 self._complain(error)
-                await self._disconnect()
                 break
         for item in batch:
             item.answer(UNAVAILABLE)
@@ -235,9 +237,7 @@ class Intake:
             [item.event for item in batch],
         ]
         async with asyncio.timeout(PATIENCE_SECONDS):
-            connection = await self._connected()
-            cursor = await connection.execute(_ACCEPT, parameters, prepare=True, binary=True)
-            return await cursor.fetchall()
+            return await self._line.run(lambda connection: _accept(connection, parameters))
 
     def _answer(self, batch: list[_Item], rows: list[tuple[Any, ...]]) -> list[_Item]:
         busy: list[_Item] = []
@@ -270,14 +270,3 @@ class Intake:
             log.warning(
                 "the database does not accept: %s", (str(error) or type(error).__name__).splitlines()[0]
             )
-
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await connections.connect(statement_timeout_ms=STATEMENT_MS, name="intake")
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error, OSError):
-                await connection.close()

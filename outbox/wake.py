@@ -5,12 +5,10 @@ more than the second until the next poll.
 """
 
 import asyncio
-import contextlib
-from typing import Any
 
 import psycopg
 
-from eventstore import connections
+from outbox.lines import Line
 
 CHANNEL = "outbox"
 PAUSE_SECONDS = 0.005
@@ -43,7 +41,7 @@ class Waker:
         self._wanted.set()
 
     async def _run(self) -> None:
-        connection: psycopg.AsyncConnection[Any] | None = None
+        line = Line("waker", statement_timeout_ms=1000)
         try:
             while True:
                 await self._wanted.wait()
@@ -51,16 +49,9 @@ class Waker:
                     return
                 self._wanted.clear()
                 try:
-                    if connection is None or connection.closed:
-                        connection = await connections.connect(statement_timeout_ms=1000, name="waker")
-                    await connection.execute(f"NOTIFY {CHANNEL}")
+                    await line.run(lambda connection: connection.execute(f"NOTIFY {CHANNEL}"))
                 except (psycopg.Error, OSError):  # the poll finds it
-                    if connection is not None:
-                        with contextlib.suppress(psycopg.Error, OSError):
-                            await connection.close()
-                        connection = None
                     await asyncio.sleep(AFTER_FAULT_SECONDS)
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
-            if connection is not None:
-                await connection.close()
+            await line.close()

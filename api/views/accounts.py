@@ -110,12 +110,10 @@ class Accounts(Endpoint):
         shown = self._shown(made.account.pk)
         return written({**shown, "app_secret_token": made.app_secret_token}, status=201)
 
-    def retrieve(self, _request: Request, account_id: str) -> Response:
-        _ = account_id
+    def retrieve(self, _request: Request, **_: str) -> Response:
         return Response(self._shown(self.id("account_id")))
 
-    def update(self, _request: Request, account_id: str, *, partial: bool = False) -> Response:
-        _ = account_id
+    def update(self, _request: Request, *, partial: bool = False, **_: str) -> Response:
         account = operations.update_account(
             actor=self.user,
             account_id=self.id("account_id"),
@@ -123,11 +121,10 @@ class Accounts(Endpoint):
         )
         return written(self._shown(account.pk))
 
-    def partial_update(self, request: Request, account_id: str) -> Response:
-        return self.update(request, account_id, partial=True)
+    def partial_update(self, request: Request, **path: str) -> Response:
+        return self.update(request, partial=True, **path)
 
-    def destroy(self, _request: Request, account_id: str) -> Response:
-        _ = account_id
+    def destroy(self, _request: Request, **_: str) -> Response:
         operations.delete_account(actor=self.user, account_id=self.id("account_id"))
         return written(None)
 
@@ -138,8 +135,7 @@ class Accounts(Endpoint):
         responses={201: envelope("RotatedTokenWritten", RotatedToken())},
     )
     @action(detail=True, methods=["post"], url_path="token/rotate")
-    def rotate_token(self, _request: Request, account_id: str) -> Response:
-        _ = account_id
+    def rotate_token(self, _request: Request, **_: str) -> Response:
         made = operations.rotate_token(
             actor=self.user, account_id=self.id("account_id"), **self.content(Rotation)
         )

@@ -128,13 +128,11 @@ class Destinations(Endpoint):
     lookup_url_kwarg = "destination_id"
     problems: ClassVar[dict[str, tuple[Problem, ...]]] = {"create": (problems.TOO_MANY_DESTINATIONS,)}
 
-    def list(self, _request: Request, account_id: str) -> Response:
-        _ = account_id
+    def list(self, _request: Request, **_: str) -> Response:
         page = self.paginate_queryset(self.filter_queryset(self._readable()))
         return self.get_paginated_response(DestinationFields(page, many=True).data)
 
-    def create(self, _request: Request, account_id: str) -> Response:
-        _ = account_id
+    def create(self, _request: Request, **_: str) -> Response:
         made = operations.create_destination(
             actor=self.user, account_id=self.id("account_id"), **self._content()
         )

@@ -1,6 +1,7 @@
 -- Hold back what is too much: of each of these destinations (at their cap, so the claim passes them over), leave
 -- about `p_ready` rows ready and hold a slice of the rest, so that the claim of the others does not wade through it.
--- What waits for its own time is not counted. New rows of a crowded destination are held from the start; `tend` brings them back in slices.
+-- What waits for its own time is not counted. New rows of a crowded destination are held from the start; `tend` brings
+-- them back in slices.
 CREATE FUNCTION pusher.crowd(p_destinations uuid[], p_ready int, p_slice int) RETURNS int
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashjoin = off

@@ -71,13 +71,11 @@ BEGIN
         IF v_order.destination_id = v_nil THEN
             -- In-flight rows still need their payload; an accept that was under way has ended: deleting took its gate.
             CONTINUE WHEN EXISTS (SELECT FROM outbox o WHERE o.account_id = v_order.account_id);
-            DELETE FROM payload p USING (
-                SELECT w.account_id, w.event_id FROM payload w WHERE w.account_id = v_order.account_id LIMIT p_most) AS slice
-             WHERE p.account_id = slice.account_id AND p.event_id = slice.event_id;
-            GET DIAGNOSTICS v_gone = ROW_COUNT;
+            v_gone := pusher.erase(v_order.account_id, p_most);
             IF v_gone > 0 THEN
                 RETURN v_gone;
             END IF;
+            CONTINUE WHEN EXISTS (SELECT FROM payload p WHERE p.account_id = v_order.account_id);  -- others are at it
         ELSE
             CONTINUE WHEN EXISTS (
                 SELECT FROM outbox o WHERE o.destination_id = v_order.destination_id AND NOT o.held

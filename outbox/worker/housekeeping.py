@@ -12,9 +12,9 @@ from uuid import UUID
 from delivery import projections
 from eventstore import blocks, projector
 from outbox import claims
+from outbox.lines import Connection, Line
 from outbox.worker import clock
 from outbox.worker.faults import Faults, Pause
-from outbox.worker.lines import Connection, Line
 
 EVERY_SECONDS = 0.25
 AT_ONCE_SECONDS = 0.05  # the job said that there is more

@@ -22,12 +22,12 @@ from delivery.attempt import Sender
 from guard.addresses import Policy
 from outbox import claims, slots
 from outbox.claims import Batch, Claim
+from outbox.lines import Line
 from outbox.worker import clock, housekeeping, leases, routes, stopping
 from outbox.worker.faults import Faults, Pause
 from outbox.worker.flights import Flights
 from outbox.worker.housekeeping import Housekeeping
 from outbox.worker.leases import Lease
-from outbox.worker.lines import Line
 from outbox.worker.pulse import Pulse
 from outbox.worker.sending import Sending
 from outbox.worker.settler import Settler

@@ -8,12 +8,12 @@ from uuid import UUID
 
 from psycopg import sql
 
-from outbox import claims, slots
-from outbox.worker.lines import Connection, Line
+from outbox import slots, wake
+from outbox.lines import Connection, Line
 
 BEAT_SECONDS = 1.0
 
-_LISTEN = sql.SQL("LISTEN {}").format(sql.Identifier(claims.CHANNEL))
+_LISTEN = sql.SQL("LISTEN {}").format(sql.Identifier(wake.CHANNEL))
 
 
 class Pulse:

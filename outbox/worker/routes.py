@@ -7,9 +7,9 @@ from uuid import UUID
 import psycopg
 
 from accounts import routes
+from outbox.lines import Line
 from outbox.worker import clock
 from outbox.worker.faults import Faults
-from outbox.worker.lines import Line
 
 FRESH_SECONDS = 1.0  # no attempt starts over 2 s after its destination was deleted
 

@@ -18,11 +18,11 @@ from delivery.message import Message, Target
 from delivery.outcome import Outcome, Reason
 from outbox import retry
 from outbox.claims import Claim, Settlement
+from outbox.lines import Line
 from outbox.retry import Verdict
 from outbox.worker import clock, routes
 from outbox.worker.faults import Faults
 from outbox.worker.leases import Lease
-from outbox.worker.lines import Line
 from outbox.worker.routes import Reading
 from outbox.worker.settler import Settler
 
@@ -164,27 +164,21 @@ def _final(claim: Claim, route: Route) -> Settlement | None:
         return _cancelled(claim, "destination_inactive")
     if claim.turn > retry.attempts_allowed(route.retry_schedule_seconds):
         # The last attempt's lease lapsed. Its interruption is on record; there is no further attempt to make.
-        return Settlement(
-            claim=claim, verdict=Verdict.EXHAUSTED, data=_ids(claim) | {"reason": "interrupted"}
-        )
+        return Settlement(claim=claim, verdict=Verdict.EXHAUSTED, data=claim.ids | {"reason": "interrupted"})
     return None
 
 
 def _cancelled(claim: Claim, reason: str) -> Settlement:
-    return Settlement(claim=claim, verdict=Verdict.CANCELLED, data=_ids(claim) | {"reason": reason})
+    return Settlement(claim=claim, verdict=Verdict.CANCELLED, data=claim.ids | {"reason": reason})
 
 
 def _record(claim: Claim, outcome: Outcome) -> dict[str, Any]:
     return {
         "attempt": claim.attempt,
-        **_ids(claim),
+        **claim.ids,
         "reason": outcome.reason.value,
         "status": outcome.status,
         "duration_us": outcome.duration_us,
         "address": outcome.address,
         "detail": outcome.detail,
     }
-
-
-def _ids(claim: Claim) -> dict[str, Any]:
-    return {"event": str(claim.event_id), "destination": str(claim.destination_id)}

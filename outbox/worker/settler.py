@@ -16,10 +16,10 @@ import psycopg
 
 from outbox import claims
 from outbox.claims import Settlement
+from outbox.lines import Line
 from outbox.worker import clock
 from outbox.worker.faults import Faults, Pause
 from outbox.worker.leases import Lease
-from outbox.worker.lines import Line
 
 logger = logging.getLogger("outbox.worker")
 

@@ -1,5 +1,6 @@
 """Who is in the outbox's tests? Accounts with an admin, a token and destinations, made by operations."""
 
+import hashlib
 import itertools
 import time
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def events(owner: Account, client_ids, *, body=b"{}") -> list[UUID]:
                 list(client_ids),
                 [body] * many,
                 [b"salt"] * many,
-                [intake.hashlib.sha256(b"salt" + body).digest()] * many,
+                [hashlib.sha256(b"salt" + body).digest()] * many,
                 [uuid7() for _ in range(many)],
             ],
             binary=True,

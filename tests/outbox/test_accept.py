@@ -291,7 +291,8 @@ def test_a_database_that_is_away_is_told_within_two_seconds_and_comes_back(datab
             first = await door.accept(Submission(alice.token, "1", BODY))
             with database.connect_owner() as owner:
                 owner.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'intake'"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'data-pusher intake %'"
                     " AND datname = current_database()"
                 )
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""How does a drain keep a connection to a database that comes and goes? A line opens it when it is needed."""
+"""How do we keep a connection to a database that comes and goes? A line opens it when it is needed."""
 
 import asyncio
 import contextlib
