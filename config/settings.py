@@ -4,8 +4,10 @@ from pathlib import Path
 
 from api.document import DOCUMENT
 from config import secrets
+from config.address import own_url
 from config.database import database
 from config.environment import flag, listed, number, text
+from config.mail import mailer
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(text("DATA_DIR", str(BASE_DIR / ".data"))).resolve()
@@ -35,6 +37,8 @@ PORT = number("PORT", 8000, low=1, high=65535)
 WEB_WORKERS = number("WEB_WORKERS", 1, low=1, high=64)
 ALLOWED_HOSTS = listed("ALLOWED_HOSTS") or ["*"]
 CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS")
+PUBLIC_URL = text("PUBLIC_URL", own_url(HOST, PORT)).rstrip("/")
+TRUSTED_PROXIES = number("TRUSTED_PROXIES", 0, high=16)
 DEBUG = False
 
 # --- What the product promises, and its bounds ------------------------------------------------------------
@@ -42,6 +46,7 @@ RATE_LIMIT_DEFAULT = 5
 RATE_LIMIT_MAX = number("RATE_LIMIT_MAX", 1000, low=1, high=1_000_000)
 MAX_EVENT_BYTES = number("MAX_EVENT_BYTES", 1 << 20, low=1, high=64 << 20)
 DESTINATIONS_PER_ACCOUNT = number("DESTINATIONS_PER_ACCOUNT", 100, low=1, high=10_000)
+INVITATION_SECONDS = number("INVITATION_SECONDS", 7 * 24 * 3600, low=60)
 DESTINATION_ALLOW = listed("DESTINATION_ALLOW")
 DESTINATION_IPV6 = flag("DESTINATION_IPV6", default=False)
 RETRY_SCHEDULE = [
@@ -152,7 +157,8 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
-MAILERS = {"default": {"BACKEND": text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")}}
+MAILERS = {"default": mailer()}
+DEFAULT_FROM_EMAIL = text("EMAIL_FROM", "data-pusher@localhost")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 APPEND_SLASH = False
 
