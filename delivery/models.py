@@ -1,4 +1,4 @@
-"""The delivery log as Django sees it: to read. Only the projector writes it."""
+"""The delivery log and the totals as Django sees them: to read. Only the projector writes them."""
 
 from django.db import models
 
@@ -43,3 +43,21 @@ class Erased(models.Model):
 
     def __str__(self) -> str:
         return str(self.account_id)
+
+
+class Total(models.Model):
+    """How many events of a kind the sealed history has."""
+
+    pk = models.CompositePrimaryKey("version", "type", "reason", "attempt")
+    version = models.IntegerField()
+    type = models.TextField()
+    reason = models.TextField()
+    attempt = models.BooleanField()
+    number = models.BigIntegerField()
+
+    class Meta:
+        managed = False
+        db_table = "delivery_total"
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.type}"

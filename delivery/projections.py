@@ -1,10 +1,11 @@
-"""How do events become rows of the log? By `pusher.project_delivery_log`; here is what goes with it."""
+"""How do events become rows of the log, and totals? By `pusher.project_<name>`; here is what goes with it."""
 
 from typing import Any
 
 import psycopg
 
 NAME = "delivery_log"
+TOTALS = "delivery_total"
 _SWEEP = "SELECT pusher.sweep_logs(%s)"
 
 

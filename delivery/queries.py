@@ -5,18 +5,39 @@ A deleted account's rows are hidden from the moment that the projection knows.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from delivery import events
-from delivery.models import DeliveryLog, Erased
-from delivery.projections import NAME
+from delivery.models import DeliveryLog, Erased, Total
+from delivery.projections import NAME, TOTALS
 from eventstore import payloads, projector, read
 
 
 class NoSuchDeliveryError(LookupError):
     """The account has no such delivery (or the projection does not know it yet)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """So many sealed events of a type; `attempt`: each tells of an attempt that ended for `reason`."""
+
+    type: str
+    reason: str
+    attempt: bool
+    number: int
+
+
+def totals() -> list[Count]:
+    """All that is sealed and counted, since the first block and of all accounts, deleted ones too.
+
+    Events by type: the sum over a type. Attempts by outcome: the sum over a reason where `attempt` is true.
+    Events that have no reason have an empty one.
+    """
+    found = Total.objects.filter(version=Subquery(projector.active(TOTALS)))
+    return [Count(**row) for row in found.order_by("pk").values("type", "reason", "attempt", "number")]
 
 
 def logs(account_id: UUID) -> QuerySet[DeliveryLog]:

@@ -67,7 +67,12 @@ class _Turn:
 
 
 def history() -> list[Job]:
-    return [Job("sealing", _seal), Job("projecting", _project), Job("sweeping the log", _sweep)]
+    return [
+        Job("sealing", _seal),
+        Job("projecting", _project),
+        Job("counting", _count),
+        Job("sweeping the log", _sweep),
+    ]
 
 
 def outbox(*, busy: Callable[[], Sequence[UUID]], found: Callable[[], None]) -> list[Job]:
@@ -101,3 +106,7 @@ async def _sweep(connection: Connection) -> bool:
 
 async def _project(connection: Connection) -> bool:
     return bool(await projector.catch_up(connection, projections.NAME))
+
+
+async def _count(connection: Connection) -> bool:
+    return bool(await projector.catch_up(connection, projections.TOTALS))

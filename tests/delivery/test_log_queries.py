@@ -69,7 +69,7 @@ def test_readers_see_one_version_only(database: Database):
     owner.execute("UPDATE copied SET version = 2, reason = 'new'")
     owner.execute("INSERT INTO delivery_log SELECT * FROM copied")
     assert [log.reason for log in queries.logs(delivery.account)] == [""]
-    owner.execute("UPDATE projection SET active = 2")
+    owner.execute("UPDATE projection SET active = 2 WHERE name = 'delivery_log'")
     assert [log.reason for log in queries.logs(delivery.account)] == ["new"]
 
 

@@ -236,11 +236,14 @@ def test_one_that_is_stopped_holds_nobody_up(database: Database, statement, go_o
     assert len(stores.history(connection)) == 101
 
 
+CHECKPOINT = "SELECT block FROM projection_checkpoint WHERE name = 'delivery_log'"
+
+
 def all_done(connection: stores.Connection, go_on) -> bool:
     if go_on is stores.seal:
         return stores.number(connection, "SELECT count(*) FROM event_position") == 101
     last = stores.number(connection, "SELECT max(number) FROM block")
-    return stores.number(connection, "SELECT block FROM projection_checkpoint") == last
+    return stores.number(connection, CHECKPOINT) == last
 
 
 def test_ten_thousand_leaves_take_well_under_a_tenth_of_a_second(database: Database):
