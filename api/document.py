@@ -28,10 +28,14 @@ DOCUMENT: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {},
+    "ENUM_NAME_OVERRIDES": {
+        "HttpMethod": "accounts.validators.HTTP_METHODS",
+        "LogStatus": "api.views.logs.STATUSES",
+    },
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "api.schema.add_receiver",
+        "api.schema.complete",
     ],
     "TAGS": [
         {"name": "events", "description": "Send events."},
@@ -39,5 +43,6 @@ DOCUMENT: dict[str, Any] = {
         {"name": "accounts", "description": "What events are sent to."},
         {"name": "destinations", "description": "Where an account's events go."},
         {"name": "logs", "description": "What became of each delivery."},
+        {"name": "operations", "description": "For those who run it."},
     ],
 }

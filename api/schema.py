@@ -1,30 +1,39 @@
 """What does the OpenAPI document say beyond what the code shows by itself?
 
-Every operation lists its errors (RFC 9457, from `api.problems`), writes have their envelope, and the
-receiver, which is no Django view, is added as it answers.
+Every operation lists its errors (RFC 9457, from `api.problems`) and the headers around it, writes have their
+envelope; at the end the doors that Django does not know are added (`api.schema_doors`), and what fields,
+parameters and examples say (`api.schema_words`, `api.examples`).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 from rest_framework.permissions import IsAuthenticated
 
-from api import problems, receiver
+from api import examples, problems, schema_doors, schema_words
 from api.problems import Problem
-
-RECEIVING = """
-A 2xx means that the event and its deliveries are on disk. Checked in this order: method, length, size,
-content type and encoding, the token's shape, event id, JSON; then the token itself, whether the id is known
-(which spends nothing), the limit. A trailing slash and a query are passed over.
-"""
+from api.schema_doors import header, retry_after
 
 type Json = dict[str, Any]
 
+# Actions on what has a revision: they honour If-Match, and their answers carry the new ETag.
+CONDITIONAL = frozenset(
+    (
+        "update",
+        "partial_update",
+        "destroy",
+        "pause",
+        "resume",
+        "rotate_token",
+        "rotate_signing_secret",
+    )
+)
+BELOW_ACCOUNTS = "/api/v1/accounts/"
+CHALLENGE = 'Bearer realm="Data Pusher"'
 PROBLEM: Json = {
     "type": "object",
     "description": "RFC 9457, with the members that all answers of this API share.",
@@ -35,20 +44,45 @@ PROBLEM: Json = {
             "format": "uri",
             "description": "The kind of error, for programs: it stays.",
         },
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "For people."},
+        "title": {"type": "string", "description": "The kind of error, for people."},
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "detail": {"type": "string", "description": "What happened here, or what can be done."},
         "instance": {"type": "string", "description": "The path that was asked for."},
-        "success": {"type": "boolean", "const": False},
-        "message": {"type": "string"},
+        "success": {"type": "boolean", "const": False, "description": "Always false."},
+        "message": {"type": "string", "description": "The kind of error, in two words."},
         "errors": {
             "type": "object",
-            "description": "What is wrong, by field.",
+            "description": "What is wrong, by field or parameter; empty where it is about none of them.",
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
         },
     },
 }
 PROBLEM_REFERENCE = {"$ref": "#/components/schemas/Problem"}
+IF_MATCH: Json = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The `ETag` of what you have read: 412 when it was changed since. `*`: whatever it is.",
+    "schema": {"type": "string"},
+    "example": '"3"',
+}
+IF_NONE_MATCH: Json = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The `ETag` of what you have: 304 without a body when it is still so.",
+    "schema": {"type": "string"},
+    "example": '"3"',
+}
+IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A key of your own for this one request: sent again with the same content within 24 "
+    "hours, it is answered as the first time, and done once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+    "example": "2f1e7a52-6f0f-4a57-9c2d-0c2f6a1f7f10",
+}
 
 
 def envelope(name: str, data: serializers.BaseSerializer[Any] | None) -> serializers.Serializer[Any]:
@@ -66,15 +100,63 @@ NOTHING = envelope("Nothing", None)
 
 
 class Schema(AutoSchema):
-    """Adds the errors that an operation may answer. A view's `problems` has those of its own, by action."""
+    """Adds errors and headers. A view's `problems` has the errors of its own, by action."""
 
     global_params: list[Any] = []
 
     def get_tags(self) -> list[str]:
         return [getattr(self.view, "tag", "") or "api"]
 
+    def get_description(self) -> str:  # type: ignore[override] # as in drf-spectacular, unlike DRF's
+        """Only what is written for readers of the document: docstrings are for those of the code."""
+        return ""
+
+    def _get_parameters(self) -> list[Json]:
+        parameters: list[Json] = super()._get_parameters()
+        return parameters + [dict(one) for one in self._header_parameters()]
+
+    def _header_parameters(self) -> list[Json]:
+        found = []
+        if self._is_conditional():
+            found.append(IF_MATCH)
+        if self._is_cached():
+            found.append(IF_NONE_MATCH)
+        if self._is_repeatable():
+            found.append(IDEMPOTENCY_KEY)
+        return found
+
+    def _is_conditional(self) -> bool:
+        return self._action in CONDITIONAL
+
+    def _is_cached(self) -> bool:
+        return self.method == "GET" and self.path.startswith(BELOW_ACCOUNTS)
+
+    def _is_repeatable(self) -> bool:
+        return self.method == "POST" and self.path.startswith(BELOW_ACCOUNTS)
+
+    @property
+    def _action(self) -> str:
+        return getattr(self.view, "action", None) or ""
+
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> Json:
+        """What is read only may be left out of an answer where its field says so."""
+        schema: Json = super()._map_basic_serializer(  # type: ignore[no-untyped-call] # it has no types
+            serializer, direction
+        )
+        if direction == "request":
+            return {**schema, "additionalProperties": False}
+        fields = getattr(serializer, "fields", {})
+        required = [name for name in schema.get("required", ()) if not _is_optional(fields.get(name))]
+        return {**schema, "required": required} if required else schema
+
+    # --- answers --------------------------------------------------------------------------------------------
+
     def _get_response_bodies(self, direction: Any = "response") -> Json:
         bodies: Json = super()._get_response_bodies(direction)
+        for code, body in bodies.items():
+            self._complete(code, body)
+        if self._is_cached():
+            bodies["304"] = {"description": "It is as you have it"}
         by_status: dict[int, list[Problem]] = {}
         for problem in self._problems():
             by_status.setdefault(problem.status, []).append(problem)
@@ -82,35 +164,78 @@ class Schema(AutoSchema):
             bodies[str(status)] = self._problem_body(found)
         return bodies
 
+    def _complete(self, status: str, body: Json) -> None:
+        body["description"] = body["description"] or _done(self.method, status)
+        headers = body.setdefault("headers", {})
+        if self._is_cached() or (self._is_conditional() and self._action != "destroy"):
+            headers["ETag"] = header("string", "For `If-Match` and `If-None-Match`.", '"3"')
+        if self._is_repeatable():
+            headers["Idempotency-Replayed"] = header(
+                "string", "`true`: this is the answer to the first request with this key.", "true"
+            )
+        if not headers:
+            del body["headers"]
+
     def _problems(self) -> list[Problem]:
-        found = [problems.UNAVAILABLE, problems.MALFORMED]
+        found = [problems.INVALID, problems.MALFORMED, problems.TOO_MANY, problems.UNAVAILABLE]
         if self._has_body():
-            found += [problems.INVALID, problems.TOO_LARGE, problems.TYPE, problems.NO_LENGTH]
-        elif self._is_list_view():
-            found += [problems.INVALID]
+            found += [problems.TOO_LARGE, problems.TYPE, problems.NO_LENGTH]
         if IsAuthenticated in self.view.permission_classes:
             found += [problems.UNAUTHENTICATED]
+            if self.method != "GET":
+                found += [problems.FORBIDDEN]
         if "{" in self.path:
-            found += [problems.NOT_FOUND, problems.FORBIDDEN]
-        found += getattr(self.view, "problems", {}).get(getattr(self.view, "action", None), ())
+            found += [problems.NOT_FOUND]
+        if self._is_conditional():
+            found += [problems.STALE]
+        found += getattr(self.view, "problems", {}).get(self._action, ())
         return list(dict.fromkeys(found))
 
     def _has_body(self) -> bool:
         return self.method in {"POST", "PUT", "PATCH"}
 
     def _problem_body(self, found: list[Problem]) -> Json:
-        path = self.path.replace("{", "").replace("}", "")
-        examples = {
-            problem.slug: {
-                "summary": problem.title,
-                "value": problem.document(
-                    instance=path, errors={"name": ["..."]} if problem is problems.INVALID else None
-                ),
+        """Many operations share an answer: each stands in the document once."""
+        name = "Or".join(_in_camel_case(problem.slug) for problem in found)
+        answer = ResolvedComponent(name, ResolvedComponent.RESPONSE, schema=_answer(found), object=name)
+        self.registry.register_on_missing(answer)
+        return dict(answer.ref)
+
+
+def _answer(found: list[Problem]) -> Json:
+    body: Json = {
+        "description": "; ".join(problem.title for problem in found),
+        "content": {
+            problems.CONTENT_TYPE: {
+                "schema": PROBLEM_REFERENCE,
+                "examples": {problem.slug: _example(problem) for problem in found},
             }
-            for problem in found
-        }
-        content = {problems.CONTENT_TYPE: {"schema": PROBLEM_REFERENCE, "examples": examples}}
-        return {"description": "; ".join(problem.title for problem in found), "content": content}
+        },
+    }
+    if found[0].status in {429, 503}:
+        body["headers"] = retry_after()
+    if found[0].status == 401:
+        body["headers"] = {"WWW-Authenticate": header("string", "What is needed.", CHALLENGE)}
+    return body
+
+
+def _example(problem: Problem) -> Json:
+    errors = {"name": ["This field is required."]} if problem is problems.INVALID else None
+    return {"summary": problem.title, "value": problem.document(instance=BELOW_ACCOUNTS, errors=errors)}
+
+
+def _in_camel_case(slug: str) -> str:
+    return "".join(part.capitalize() for part in slug.split("-"))
+
+
+def _is_optional(field: Any) -> bool:
+    return field is not None and field.read_only and field._kwargs.get("required") is False  # noqa: SLF001 (DRF keeps what was said nowhere else)
+
+
+def _done(method: str, status: str) -> str:
+    if status == "201":
+        return "Made"
+    return {"GET": "As it is now", "DELETE": "Deleted"}.get(method, "Done")
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
@@ -134,172 +259,10 @@ class SessionScheme(OpenApiAuthenticationExtension):
         }
 
 
-# --- the receiver ------------------------------------------------------------------------------------------
-
-
-def add_receiver(result: Json, **_: Any) -> Json:
-    """A postprocessing hook: the path that Django does not know."""
-    result["paths"] = {"/server/incoming_data": {"post": _receive()}, **result["paths"]}
-    components = result.setdefault("components", {})
-    components.setdefault("securitySchemes", {})["ingest"] = {
-        "type": "apiKey",
-        "in": "header",
-        "name": "CL-X-TOKEN",
-        "description": "The account's `app_secret_token`.",
-    }
-    components.setdefault("schemas", {}).update(_receiver_schemas())
+def complete(result: Json, **_: Any) -> Json:
+    """A postprocessing hook."""
+    result["components"]["schemas"]["Problem"] = PROBLEM
+    schema_doors.add(result)
+    schema_words.add(result)
+    examples.add(result)
     return result
-
-
-def _receive() -> Json:
-    return {
-        "operationId": "receive_event",
-        "tags": ["events"],
-        "summary": "Send an event",
-        "description": RECEIVING,
-        "security": [{"ingest": []}],
-        "parameters": [
-            {
-                "name": "CL-X-EVENT-ID",
-                "in": "header",
-                "required": True,
-                "description": "Your own id, unique for each event; the same when you repeat one.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]{1,128}$"},
-                "example": "order-1042",
-            }
-        ],
-        "requestBody": {
-            "required": True,
-            "description": "A JSON object, kept and delivered byte for byte.",
-            "content": {
-                "application/json": {"schema": {"type": "object"}, "example": {"order": 1042, "paid": True}}
-            },
-        },
-        "responses": {
-            "202": _accepted("Accepted: it is on disk", duplicate=False),
-            "200": _accepted("Known already: the same id with the same bytes", duplicate=True),
-            **{str(status): _refused(answers) for status, answers in _refusals().items()},
-        },
-    }
-
-
-def _accepted(description: str, *, duplicate: bool) -> Json:
-    example = {
-        "success": True,
-        "message": "Data Received",
-        "event": {
-            "id": "019a9f3e-7c1a-7d3e-9b1f-2f6f3f0c9a51",
-            "event_id": "order-1042",
-            "received_timestamp": "2026-11-20T12:00:00.000000Z",
-            "deliveries": 2,
-            "duplicate": duplicate,
-        },
-    }
-    schema = {"$ref": "#/components/schemas/Received"}
-    answer: Json = {
-        "description": description,
-        "content": {"application/json": {"schema": schema, "example": example}},
-    }
-    if not duplicate:
-        answer["headers"] = _limit_headers()
-    return answer
-
-
-def _refusals() -> dict[int, dict[str, receiver.Answer]]:
-    return {
-        400: {
-            "event-id": receiver.EVENT_ID,
-            "not-json": receiver.NOT_JSON,
-            "no-object": receiver.NO_OBJECT,
-            "length": receiver.LENGTH_DIFFERS,
-        },
-        401: {"unauthenticated": receiver.UNAUTHENTICATED},
-        405: {"method": receiver.METHOD},
-        408: {"too-slow": receiver.TOO_SLOW},
-        409: {"conflict": receiver.CONFLICT},
-        411: {"no-length": receiver.NO_LENGTH},
-        413: {"too-large": receiver.too_large(1 << 20)},
-        415: {"type": receiver.TYPE, "encoding": receiver.ENCODING},
-        429: {"too-many": receiver.too_many(5, 1)},
-        503: {"unavailable": receiver.UNAVAILABLE},
-    }
-
-
-_WORDS = {
-    400: "The event id or the JSON is not valid",
-    401: "The token is missing, malformed, unknown or expired",
-    405: "Only POST",
-    408: "The body did not arrive in time",
-    409: "The same id came before with other bytes, or its content was erased",
-    411: "No Content-Length",
-    413: "Too large",
-    415: "Another content type or encoding",
-    429: "Over the account's limit; this was not stored and spent nothing",
-    503: "Try again: the database is away, the account is busy, or a restore waits to be acknowledged",
-}
-
-
-def _refused(answers: Mapping[str, receiver.Answer]) -> Json:
-    status = next(iter(answers.values())).status
-    examples = {name: {"value": _loads(answer)} for name, answer in answers.items()}
-    schema = {"$ref": "#/components/schemas/Refused"}
-    refused: Json = {
-        "description": _WORDS[status],
-        "content": {"application/json": {"schema": schema, "examples": examples}},
-    }
-    if status in {429, 503}:
-        refused["headers"] = {"Retry-After": _header("integer", "Seconds to wait.")}
-    if status == 429:
-        refused["headers"] |= _limit_headers()
-    if status == 405:
-        refused["headers"] = {"Allow": _header("string", "POST")}
-    return refused
-
-
-def _limit_headers() -> Json:
-    return {
-        "RateLimit-Policy": _header("string", 'The limit: `"account";q=5;w=1` is 5 in each second.'),
-        "RateLimit": _header(
-            "string", "What is left (r) and, when nothing is, the seconds until there is (t)."
-        ),
-    }
-
-
-def _header(kind: str, description: str) -> Json:
-    return {"description": description, "schema": {"type": kind}}
-
-
-def _loads(answer: receiver.Answer) -> Any:
-    return orjson.loads(answer.body)
-
-
-def _receiver_schemas() -> Json:
-    text, flag = {"type": "string"}, {"type": "boolean"}
-    event = {
-        "type": "object",
-        "required": ["id", "event_id", "received_timestamp", "deliveries", "duplicate"],
-        "properties": {
-            "id": {"type": "string", "format": "uuid"},
-            "event_id": text,
-            "received_timestamp": {"type": "string", "format": "date-time"},
-            "deliveries": {"type": "integer", "description": "To how many destinations it goes."},
-            "duplicate": flag,
-        },
-    }
-    return {
-        "Problem": PROBLEM,
-        "Received": {
-            "type": "object",
-            "required": ["success", "message", "event"],
-            "properties": {"success": flag, "message": text, "event": event},
-        },
-        "Refused": {
-            "type": "object",
-            "required": ["success", "message"],
-            "properties": {
-                "success": flag,
-                "message": text,
-                "errors": {"type": "object", "additionalProperties": {"type": "array", "items": text}},
-            },
-        },
-    }
