@@ -38,7 +38,7 @@ DOCUMENT: dict[str, Any] = {
         "api.schema.complete",
     ],
     "TAGS": [
-        {"name": "events", "description": "Send events."},
+        {"name": "events", "description": "Send events, and follow what happened."},
         {"name": "auth", "description": "Register, log in and out."},
         {"name": "accounts", "description": "What events are sent to."},
         {"name": "destinations", "description": "Where an account's events go."},

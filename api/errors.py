@@ -20,6 +20,7 @@ from accounts import operations
 from api import problems
 from api.problems import Problem
 from delivery.queries import NoSuchDeliveryError
+from outbox import requests
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,10 @@ TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Problem], ...]
     (operations.LastAdmin, problems.LAST_ADMIN),
     (operations.TooManyTokens, problems.TOO_MANY_TOKENS),
     (operations.TooManyDestinations, problems.TOO_MANY_DESTINATIONS),
+    (requests.DeliveryPending, problems.DELIVERY_PENDING),
+    (requests.DestinationInactive, problems.DESTINATION_INACTIVE),
+    (requests.DestinationDeleted, problems.DESTINATION_DELETED),
+    (requests.PayloadErased, problems.PAYLOAD_ERASED),
     (operations.Stale, problems.STALE),
     (rest.MethodNotAllowed, problems.METHOD),
     (rest.NotAcceptable, problems.NOT_ACCEPTABLE),

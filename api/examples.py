@@ -54,6 +54,7 @@ LOG: Json = {
     "next_attempt_timestamp": None,
     "received_data": {"order": 1042, "paid": True},
 }
+_LOG_ROW: Json = {name: value for name, value in LOG.items() if name != "received_data"}
 ATTEMPT: Json = {
     "number": 1,
     "finished_timestamp": "2026-11-20T12:00:00.131072Z",
@@ -63,6 +64,31 @@ ATTEMPT: Json = {
     "address": "203.0.113.7",
     "detail": "",
     "next_attempt_timestamp": None,
+}
+SAMPLE: Json = {
+    "id": _ID["log_id"],
+    "event_id": "test-019a9f3e-5555-7000-8000-5d1c0ffee005",
+    "destination_id": _ID["destination_id"],
+    "received_timestamp": _LATER,
+}
+EVENT: Json = {
+    "position": 1042,
+    "block": 17,
+    "type": "delivery.succeeded",
+    "stream_id": _ID["log_id"],
+    "version": 1,
+    "recorded_at": "2026-11-20T12:00:00.131072Z",
+    "payload_digest": None,
+    "data": {
+        "attempt": 1,
+        "event": "019a9f3e-5555-7000-8000-5d1c0ffee005",
+        "destination": _ID["destination_id"],
+        "reason": "delivered",
+        "status": 204,
+        "duration_us": 41_250,
+        "address": "203.0.113.7",
+        "detail": "",
+    },
 }
 
 
@@ -120,9 +146,16 @@ ANSWERS: dict[str, Json] = {
     "delete_destination": _written(None),
     "pause_destination": _written({**DESTINATION, "paused": True}),
     "resume_destination": _written(DESTINATION),
+    "test_destination": _written(SAMPLE),
     "rotate_signing_secret": _written(_NEW_SECRET),
     "list_logs": _page(f"{_IN_ACCOUNT}/logs/", LOG),
     "read_log": {**LOG, "attempt_list": [ATTEMPT]},
+    "redeliver": _written({**_LOG_ROW, "status": "pending", "reason": ""}),
+    "list_events": {
+        "next": f"{_API}{_IN_ACCOUNT}/events/?after=1042",
+        "previous": None,
+        "results": [EVENT],
+    },
 }
 
 

@@ -26,6 +26,9 @@ from api import moments
 PAGE_SIZE = 50
 LARGEST_PAGE = 100
 PARAMETERS = ("cursor", "page_size", "ordering")
+_PAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE_SIZE}
+POSITION_PARAMETERS = ("after", "page_size")
+LARGEST_POSITION = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +131,49 @@ class ByCursor(BasePagination):
         names = [f"{sign}{name}" for name in view.orderings for sign in ("", "-")]
         return [
             _parameter("cursor", {"type": "string"}, "From `next` or `previous`."),
-            _parameter(
-                "page_size",
-                {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE_SIZE},
-                "How many at most.",
-            ),
+            _parameter("page_size", _PAGE_SIZE, "How many at most."),
             _parameter(
                 "ordering",
                 {"type": "string", "enum": names, "default": view.default_ordering},
                 "By which field; `-` for descending.",
             ),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of the history begins, and how long it is."""
+
+    url: str
+    after: int
+    size: int
+
+    def link(self, after: int | None) -> str | None:
+        return None if after is None else replace_query_param(self.url, "after", str(after))
+
+
+def place(request: Request) -> Place:
+    """Raises ValidationError."""
+    text = request.query_params.get("after", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST_POSITION):
+        raise ValidationError({"after": [f"A whole number from 0 to {LARGEST_POSITION}."]})
+    return Place(request.build_absolute_uri(), int(text), _page_size(request.query_params))
+
+
+class ByPosition(ByCursor):
+    """For the document alone: the history is no query of the ORM; its view reads it by `place`."""
+
+    def get_schema_operation_parameters(self, _view: Any) -> list[dict[str, Any]]:
+        after = {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 0,
+            "maximum": LARGEST_POSITION,
+            "default": 0,
+        }
+        return [
+            _parameter("after", after, "Only what comes after this position."),
+            _parameter("page_size", _PAGE_SIZE, "How many at most."),
         ]
 
 

@@ -68,6 +68,30 @@ TOO_MANY_TOKENS = Problem(
 TOO_MANY_DESTINATIONS = Problem(
     409, "too-many-destinations", "The account has as many destinations as it may", "Conflict"
 )
+DELIVERY_PENDING = Problem(
+    409,
+    "delivery-pending",
+    "The delivery is pending",
+    "Conflict",
+    "It is being sent or waits for its next attempt: it will end by itself.",
+)
+DESTINATION_INACTIVE = Problem(
+    409,
+    "destination-inactive",
+    "The destination is inactive",
+    "Conflict",
+    "Nothing is sent to it; make it active first.",
+)
+DESTINATION_DELETED = Problem(
+    409,
+    "destination-deleted",
+    "The delivery's destination was deleted",
+    "Conflict",
+    "It can't be sent again.",
+)
+PAYLOAD_ERASED = Problem(
+    409, "payload-erased", "The event's content was erased", "Conflict", "There is nothing left to send."
+)
 NO_LENGTH = Problem(
     411, "length-required", "Content-Length is needed", detail="Send the body with its length, not in chunks."
 )

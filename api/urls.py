@@ -5,6 +5,7 @@ from rest_framework.routers import SimpleRouter
 from api.views.accounts import Accounts
 from api.views.auth import Authentication
 from api.views.destinations import Destinations
+from api.views.events import Events
 from api.views.logs import Logs
 
 ACCOUNT = "accounts/<str:account_id>"
@@ -14,5 +15,6 @@ router.register("auth", Authentication, "auth")
 router.register("accounts", Accounts, "accounts")
 router.register(f"{ACCOUNT}/destinations", Destinations, "destinations")
 router.register(f"{ACCOUNT}/logs", Logs, "logs")
+router.register(f"{ACCOUNT}/events", Events, "events")
 
 urlpatterns = router.urls

@@ -10,14 +10,22 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
-from delivery import events
+from delivery import events, standing
 from delivery.models import DeliveryLog, Erased, Total
 from delivery.projections import NAME, TOTALS
 from eventstore import payloads, projector, read
 
 
 class NoSuchDeliveryError(LookupError):
-    """The account has no such delivery (or the projection does not know it yet)."""
+    """The account has no such delivery (or, in lists, the projection does not know it yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One delivery: how it stands, and all its attempts in order."""
+
+    log: DeliveryLog
+    attempts: list[events.Attempt]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +64,25 @@ def log(account_id: UUID, delivery_id: UUID) -> DeliveryLog:
     return found
 
 
-def attempts(account_id: UUID, delivery_id: UUID) -> list[events.Attempt]:
-    """All attempts of a delivery, in order and up to this moment (its log may be a block behind)."""
-    stream = read.stream(account_id, delivery_id)
-    return [attempt for event in stream if (attempt := events.attempt(event))]
+def detail(account_id: UUID, delivery_id: UUID) -> Detail:
+    """A delivery up to this moment: what its stream tells already counts, sealed and projected or not.
+
+    Raises NoSuchDeliveryError.
+    """
+    try:
+        found = log(account_id, delivery_id)
+    except NoSuchDeliveryError:
+        found = _begun(account_id, delivery_id)
+    stream = read.stream(account_id, delivery_id)  # later than the row, so it has all that the row knows
+    attempts = [attempt for event in stream if (attempt := events.attempt(event))]
+    return Detail(standing.follow(found, stream), attempts)
+
+
+def _begun(account_id: UUID, delivery_id: UUID) -> DeliveryLog:
+    received = read.received(account_id, delivery_id)
+    if received is None:
+        raise NoSuchDeliveryError(delivery_id)
+    return standing.begun(received, delivery_id)
 
 
 def received_data(account_id: UUID, event_id: UUID) -> bytes | None:

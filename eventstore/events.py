@@ -43,9 +43,10 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedEvent:
-    """An event as the store has it; `position` is its place in the sealed history."""
+    """An event as the store has it; `position` is its place in the sealed history, `block` who sealed it."""
 
     position: int | None
+    block: int | None
     type: str
     account_id: UUID
     stream_id: UUID

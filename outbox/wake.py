@@ -7,6 +7,7 @@ more than the second until the next poll.
 import asyncio
 
 import psycopg
+from django.db import connection, transaction
 
 from outbox.lines import Line
 
@@ -14,6 +15,16 @@ CHANNEL = "outbox"
 PAUSE_SECONDS = 0.005
 AFTER_FAULT_SECONDS = 0.5
 STOP_SECONDS = 1.0
+
+
+def after_commit() -> None:
+    """For what Django's own connection commits. Robust: a lost one costs a second, not the answer."""
+    transaction.on_commit(_notify, robust=True)
+
+
+def _notify() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"NOTIFY {CHANNEL}")
 
 
 class Waker:

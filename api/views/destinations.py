@@ -19,6 +19,7 @@ from api.fields import Flag, Moment, Nothing, Number, Strict, Text, Texts
 from api.problems import Problem
 from api.schema import NOTHING, envelope
 from eventstore.events import NO_ACCOUNT
+from outbox import requests
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -78,6 +79,22 @@ class RotatedSecret(Strict):
     signing_secret = serializers.CharField(read_only=True, help_text="`whsec_...`. Shown once.")
 
 
+class SampleFields(Strict):
+    """The sample event that was sent."""
+
+    id = serializers.UUIDField(
+        source="delivery_id", read_only=True, help_text="The delivery's: its log is at `logs/{id}/`."
+    )
+    event_id = serializers.CharField(
+        source="client_event_id", read_only=True, help_text="What the receiver sees in `CL-X-EVENT-ID`."
+    )
+    destination_id = serializers.UUIDField(read_only=True)
+    received_timestamp = Moment(source="received_at")
+
+    class Meta:
+        ref_name = "Sample"
+
+
 class DestinationFilters(filters.Kept):
     url = django_filters.CharFilter()
     http_method = django_filters.ChoiceFilter(choices=[(method, method) for method in HTTP_METHODS])
@@ -126,7 +143,10 @@ class Destinations(Endpoint):
     }
     default_ordering = "-created_at"
     lookup_url_kwarg = "destination_id"
-    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {"create": (problems.TOO_MANY_DESTINATIONS,)}
+    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {
+        "create": (problems.TOO_MANY_DESTINATIONS,),
+        "test": (problems.DESTINATION_INACTIVE,),
+    }
 
     def list(self, _request: Request, **_: str) -> Response:
         page = self.paginate_queryset(self.filter_queryset(self._readable()))
@@ -178,6 +198,21 @@ class Destinations(Endpoint):
         self.content(Nothing)
         resumed = operations.resume_destination(actor=self.user, **self._ids())
         return written(DestinationFields(resumed).data)
+
+    @extend_schema(
+        operation_id="test_destination",
+        summary="Send it a sample event",
+        description="The event is stored, delivered, tried again and logged like any other, but for this "
+        "destination alone, and without counting against the account's limit. Its content says that it is a "
+        "test. While the destination is paused, it waits.",
+        request=None,
+        responses={201: envelope("SampleWritten", SampleFields())},
+    )
+    @action(detail=True, methods=["post"])
+    def test(self, _request: Request, **_: str) -> Response:
+        self.content(Nothing)
+        sample = requests.send_sample(actor=self.user, **self._ids())
+        return written(SampleFields(sample).data, status=201)
 
     @extend_schema(
         operation_id="rotate_signing_secret",

@@ -11,6 +11,7 @@ from django_filters.filterset import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -18,11 +19,14 @@ from rest_framework.reverse import reverse
 from accounts import queries
 from accounts.operations import access
 from accounts.roles import Action
-from api import filters
-from api.endpoint import Endpoint
-from api.fields import Moment, Strict
+from api import filters, problems
+from api.endpoint import Endpoint, written
+from api.fields import Moment, Nothing, Strict
+from api.problems import Problem
+from api.schema import envelope
 from delivery import queries as deliveries
 from eventstore.events import NO_ACCOUNT
+from outbox import requests
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -142,6 +146,14 @@ class Logs(Endpoint):
     default_ordering = "-received_timestamp"
     unique = "delivery_id"
     lookup_url_kwarg = "log_id"
+    problems: ClassVar[dict[str, tuple[Problem, ...]]] = {
+        "redeliver": (
+            problems.DELIVERY_PENDING,
+            problems.DESTINATION_INACTIVE,
+            problems.DESTINATION_DELETED,
+            problems.PAYLOAD_ERASED,
+        )
+    }
 
     def list(self, request: Request, account_id: str) -> Response:
         _ = account_id
@@ -151,16 +163,31 @@ class Logs(Endpoint):
 
     def retrieve(self, _request: Request, **_: str) -> Response:
         account_id = self._readable()
-        log = deliveries.log(account_id, self.id("log_id"))
-        attempts = deliveries.attempts(account_id, log.delivery_id)
-        body = deliveries.received_data(account_id, log.event_id)
+        detail = deliveries.detail(account_id, self.id("log_id"))
+        body = deliveries.received_data(account_id, detail.log.event_id)
         return Response(
             {
-                **LogRow(log).data,
+                **LogRow(detail.log).data,
                 "received_data": None if body is None else orjson.Fragment(body),
-                "attempt_list": AttemptFields(attempts, many=True).data,
+                "attempt_list": AttemptFields(detail.attempts, many=True).data,
             }
         )
+
+    @extend_schema(
+        operation_id="redeliver",
+        summary="Send a delivery again",
+        description="With the same id and content, the next attempt number and a fresh schedule. The answer "
+        "is the log as it stands then: pending.",
+        request=None,
+        responses={200: envelope("Redelivered", LogRow())},
+    )
+    @action(detail=True, methods=["post"])
+    def redeliver(self, _request: Request, **_: str) -> Response:
+        self.content(Nothing)
+        log = requests.redeliver(
+            actor=self.user, account_id=self.id("account_id"), delivery_id=self.id("log_id")
+        )
+        return written(LogRow(log).data)
 
     def _readable(self) -> UUID:
         account_id = self.id("account_id")

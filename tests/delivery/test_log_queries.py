@@ -1,6 +1,6 @@
 """An account's log is listed newest first, by indexes that begin with the account, with attempts and data."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -30,8 +30,9 @@ def test_an_unknown_delivery_and_another_accounts_are_alike(database: Database):
 
 
 def test_attempts_are_listed_in_order_up_to_this_moment(database: Database):
+    event = uuid4()
     delivery = (
-        Delivery(database.connect())
+        Delivery(database.connect(), event=event, id=UUID(bytes=event.bytes[:6] + uuid4().bytes[6:]))
         .received()
         .attempted(1)
         .interrupted(2)
@@ -39,7 +40,7 @@ def test_attempts_are_listed_in_order_up_to_this_moment(database: Database):
         .requested()
         .succeeded(4)
     )
-    attempts = queries.attempts(delivery.account, delivery.id)  # nothing is sealed yet
+    attempts = queries.detail(delivery.account, delivery.id).attempts  # nothing is sealed yet
     assert [(one.number, one.reason, one.response_status) for one in attempts] == [
         (1, "server_error", 500),
         (2, "interrupted", None),
