@@ -6,7 +6,8 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts"
 
     def ready(self) -> None:
-        from accounts import checks, rules  # noqa: PLC0415  # the models are there only now
+        from accounts import checks, generations, rules  # noqa: PLC0415  # the models are there only now
 
         checks.register()
         rules.connect()
+        generations.connect()

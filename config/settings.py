@@ -5,6 +5,7 @@ from pathlib import Path
 from api.document import DOCUMENT
 from config import secrets
 from config.address import own_url
+from config.caches import MAX_ENTRIES
 from config.database import database
 from config.environment import flag, listed, number, text
 from config.mail import mailer
@@ -106,6 +107,7 @@ if REDIS_URL:
 # --- Django ----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "config.apps.ConfigConfig",
+    "cachalot",  # before accounts, which says what may be cached
     "eventstore",
     "accounts",
     "delivery",
@@ -125,6 +127,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "api.caching.Reading",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -140,8 +143,33 @@ CACHES = {
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
         if REDIS_URL
         else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    )
+    ),
+    "cachalot": {
+        "BACKEND": "config.caches.Shared" if REDIS_URL else "config.caches.InProcess",
+        "LOCATION": REDIS_URL or "cachalot",
+        "KEY_PREFIX": "data-pusher",
+        "OPTIONS": (
+            {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
+            if REDIS_URL
+            else {"MAX_ENTRIES": MAX_ENTRIES}
+        ),
+    },
 }
+# Only for requests that read, by the generation that each finds in PostgreSQL (ADR "Cached by generation").
+CACHALOT_CACHE = "cachalot"
+CACHALOT_QUERY_KEYGEN = "accounts.generations.key"
+CACHALOT_ONLY_CACHABLE_TABLES = (
+    "accounts_account",
+    "accounts_destination",
+    "accounts_member",
+    "accounts_role",
+    "accounts_user",
+)
+CACHALOT_TIMEOUT = 30
+CACHALOT_INVALIDATE_RAW = True
+CACHALOT_FINAL_SQL_CHECK = True
+CACHALOT_ADDITIONAL_SUPPORTED_DATABASES = {"config.postgres"}
+SILENCED_SYSTEM_CHECKS = ["cachalot.W001"]  # our caches are Django's with bounds, under names of their own
 SESSION_ENGINE = "api.sessions"
 CSRF_FAILURE_VIEW = "api.errors.csrf_failure"
 AUTH_USER_MODEL = "accounts.User"
