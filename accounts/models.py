@@ -143,12 +143,79 @@ class AccessToken(models.Model):
     expires_at = models.DateTimeField()
 
     class Meta:
+        indexes = [models.Index(fields=["expires_at"], name="access_token_end")]
         constraints = [
             CheckConstraint(condition=_holds("octet_length({}) = 32", "digest"), name="access_token_digest"),
         ]
 
     def __str__(self) -> str:
         return f"access token {self.pk}"
+
+
+class Invitation(models.Model):
+    """A key to set one's first password, once; only its digest is known. A newer one takes its place."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.OneToOneField(User, models.CASCADE, related_name="invitation")
+    digest = models.BinaryField(unique=True)
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            CheckConstraint(condition=_holds("octet_length({}) = 32", "digest"), name="invitation_digest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"invitation {self.pk}"
+
+
+class Failure(models.Model):
+    """How often somebody failed to log in lately, under a key that doesn't say who (`slowdown`)."""
+
+    key = models.BinaryField(primary_key=True)
+    failures = models.PositiveIntegerField(default=0)
+    paused_until = models.DateTimeField(null=True)
+    last_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [models.Index(fields=["last_at"], name="failure_last")]
+        constraints = [
+            CheckConstraint(condition=_holds("octet_length({}) = 32", "key"), name="failure_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.failures} failures"
+
+
+class KeptAnswer(models.Model):
+    """What a request with an `Idempotency-Key` was answered, encrypted; nothing yet while it is under way."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    request_digest = models.BinaryField()
+    status = models.SmallIntegerField(null=True)
+    encrypted_answer = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [models.Index(fields=["created_at"], name="kept_answer_age")]
+        constraints = [
+            UniqueConstraint(fields=["user", "key"], name="kept_answer_once_per_key"),
+            CheckConstraint(condition=Q(key__regex="^[!-~]{1,255}$"), name="kept_answer_key"),
+            CheckConstraint(
+                condition=_holds("octet_length({}) = 32", "request_digest"), name="kept_answer_request"
+            ),
+            CheckConstraint(
+                condition=Q(status=None, encrypted_answer="")
+                | Q(status__range=(200, 299), encrypted_answer__regex=ENCRYPTED, status__isnull=False),
+                name="kept_answer_is_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"kept answer {self.pk}"
 
 
 class Account(Revised):
@@ -162,6 +229,8 @@ class Account(Revised):
     rate_limit_per_second = models.IntegerField(
         default=default_rate_limit, validators=[v.validate_rate_limit]
     )
+    token_hint = models.CharField(max_length=32, db_default="", editable=False)
+    token_created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints = [

@@ -5,7 +5,7 @@ Each query starts from what the caller may see; what isn't there is NotFound.
 
 from uuid import UUID
 
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from accounts import tokens
@@ -40,13 +40,8 @@ def may_create_accounts(user: User) -> bool:
 
 
 def accounts_of(user: User) -> QuerySet[Account]:
-    """The user's accounts, with `member_role_id`, and `token_hint` and `token_created_at` (the newest's)."""
-    newest = IngestToken.objects.filter(account=OuterRef("pk")).order_by("-created_at", "-id")
-    return Account.objects.filter(members__user=user).annotate(
-        member_role_id=F("members__role_id"),
-        token_hint=Subquery(newest.values("hint")[:1]),
-        token_created_at=Subquery(newest.values("created_at")[:1]),
-    )
+    """The user's accounts, with `member_role_id`."""
+    return Account.objects.filter(members__user=user).annotate(member_role_id=F("members__role_id"))
 
 
 def account(user: User, account_id: UUID) -> Account:

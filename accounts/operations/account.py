@@ -30,7 +30,7 @@ class NewAccount(NamedTuple):
 
 
 class NewIngestToken(NamedTuple):
-    """`app_secret_token` is shown once."""
+    """`app_secret_token` is shown once; `token.account` has changed with it."""
 
     token: IngestToken
     app_secret_token: str
@@ -46,10 +46,10 @@ def create_account(
     limit = default_rate_limit() if rate_limit_per_second is None else rate_limit_per_second
     account = Account(name=name, website=website, rate_limit_per_second=limit)
     change.check(account, CHANGEABLE)
+    token, text = _add_token(account)
     account.save(actor=actor, force_insert=True)
     member = Member(account=account, user=actor, role_id=IDS[RoleName.ADMIN])
     member.save(actor=actor, force_insert=True)
-    token, text = _add_token(account)
     _record("account.created", account, actor, rate_limit_per_second=limit)
     _record("token.created", account, actor, key_id=token.key_id)
     events.record(
@@ -85,13 +85,16 @@ def update_account(
 
 
 @transaction.atomic
-def rotate_token(*, actor: User, account_id: UUID, overlap_seconds: int = 0) -> NewIngestToken:
+def rotate_token(
+    *, actor: User, account_id: UUID, overlap_seconds: int = 0, revision: int | None = None
+) -> NewIngestToken:
     """A new secret; the earlier ones end after the overlap, or sooner where that was said before.
 
-    Raises NotFound, NotAllowed, Invalid and TooManyTokens.
+    Raises NotFound, NotAllowed, Stale, Invalid and TooManyTokens.
     """
     change.check_overlap(overlap_seconds)
     account = access.lock_account(actor, account_id, Action.ROTATE_TOKEN)
+    change.check_revision(account, revision)
     earlier = IngestToken.objects.filter(account=account)
     # Least() passes over NULL: a token without an end gets one.
     earlier.update(expires_at=Least(F("expires_at"), change.in_seconds(overlap_seconds)))
@@ -99,6 +102,7 @@ def rotate_token(*, actor: User, account_id: UUID, overlap_seconds: int = 0) -> 
     if earlier.count() >= MOST_TOKENS:
         raise TooManyTokens
     token, text = _add_token(account)
+    account.save(actor=actor)
     _record("token.rotated", account, actor, key_id=token.key_id, overlap_seconds=overlap_seconds)
     return NewIngestToken(token, text)
 
@@ -115,12 +119,14 @@ def delete_account(*, actor: User, account_id: UUID, revision: int | None = None
     events.record("account.deleted", account_id=account_id, stream_id=account_id, actor=actor)
 
 
-def _add_token(account: Account) -> NewIngestToken:
+def _add_token(account: Account) -> tuple[IngestToken, str]:
+    """The caller saves the account, which shows the newest."""
     made = tokens.make()
     token = IngestToken.objects.create(
         account=account, key_id=made.key_id, digest=made.digest, hint=made.hint
     )
-    return NewIngestToken(token, made.text)
+    account.token_hint, account.token_created_at = token.hint, token.created_at
+    return token, made.text
 
 
 def _record(type_: str, account: Account, actor: User, **data: Any) -> None:

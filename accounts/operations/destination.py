@@ -118,14 +118,20 @@ def _set_paused(
 
 @transaction.atomic
 def rotate_signing_secret(
-    *, actor: User, account_id: UUID, destination_id: UUID, overlap_seconds: int = ROTATION_OVERLAP_SECONDS
+    *,
+    actor: User,
+    account_id: UUID,
+    destination_id: UUID,
+    overlap_seconds: int = ROTATION_OVERLAP_SECONDS,
+    revision: int | None = None,
 ) -> NewSigningSecret:
     """A new secret; the one before signs beside it until the overlap ends, unless it can't be decrypted.
 
-    Raises NotFound, NotAllowed and Invalid.
+    Raises NotFound, NotAllowed, Stale and Invalid.
     """
     change.check_overlap(overlap_seconds)
     destination = access.lock_destination(actor, account_id, destination_id, Action.ROTATE_SIGNING_SECRET)
+    change.check_revision(destination, revision)
     if not destination.has_readable_signing_secret:
         overlap_seconds = 0  # nothing can be sent for as long as it stands beside the new one
     if overlap_seconds:
