@@ -17,7 +17,7 @@ import orjson
 from django.utils.http import parse_header_parameters
 
 from api import body as bodies
-from api import problems
+from api import problems, requests
 from api.body import Receive, Send
 
 PORTION = 256 << 10
@@ -39,22 +39,32 @@ class Bridge:
         self._seconds = seconds
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        asked = requests.Asked(scope)
         try:
-            environ = await self._environ(scope, receive)
+            asked.environ = await self._environ(scope, receive)
+            response = await self._respond(asked, send)
         except _Refused as error:
-            await _refuse(scope, send, error)
-            return
+            asked.answered(error.problem.status)
+            await _refuse(scope, send, error, asked)
+        else:
+            asked.answered(response.status)
+            await _finish(send, response)
+
+    async def _respond(self, asked: requests.Asked, send: Send) -> "_Response":
+        """In a thread, where each line of log has the request's id."""
         loop = asyncio.get_running_loop()
-        response = _Response(functools.partial(_send_from_thread, loop, send))
+        response = _Response(functools.partial(_send_from_thread, loop, send), asked.header)
         try:
-            rest = await loop.run_in_executor(self._threads, response.run, self._wsgi, environ)
-        except Exception:
+            await loop.run_in_executor(
+                self._threads, asked.context.run, response.run, self._wsgi, asked.environ
+            )
+        except Exception:  # noqa: BLE001 - it is logged, with the request's id
+            asked.context.run(log.exception, "answering failed")
             if response.started:
-                raise
-            log.exception("answering %r failed", scope["path"])
-            await _refuse(scope, send, _Refused(problems.INTERNAL))
-            return
-        await _finish(send, response, rest)
+                asked.answered(response.status)
+                raise CutShort from None
+            raise _Refused(problems.INTERNAL) from None
+        return response
 
     def close(self) -> None:
         """Let the running requests end."""
@@ -103,6 +113,10 @@ class Bridge:
             raise _Refused(problems.MALFORMED, "The body is not as long as Content-Length says.") from None
 
 
+class CutShort(Exception):
+    """The answer had begun and can't be finished; why is in the log."""
+
+
 class _Refused(Exception):
     def __init__(self, problem: problems.Problem, detail: str = "") -> None:
         super().__init__(problem.slug)
@@ -113,22 +127,25 @@ class _Refused(Exception):
 class _Response:
     """What Django answered: status and headers, and the body up to the first portion."""
 
-    def __init__(self, send: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, send: Callable[[Mapping[str, Any]], None], *more: tuple[bytes, bytes]) -> None:
         self._send = send
+        self._more = more
         self.started = False
+        self.rest = b""
         self.status = 500
         self.headers: list[tuple[bytes, bytes]] = []
 
     def start(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
         self.status = int(status[:3])
-        self.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        told = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        self.headers = [*told, *self._more]
 
     def message(self) -> dict[str, Any]:
         self.started = True
         return {"type": "http.response.start", "status": self.status, "headers": self.headers}
 
-    def run(self, wsgi: Wsgi, environ: Environ) -> bytes:
-        """In a thread: ask Django. Returns the whole body, or its last portion when the others are sent."""
+    def run(self, wsgi: Wsgi, environ: Environ) -> None:
+        """In a thread: ask Django. `rest` is the body then, or its last portion when others are sent."""
         chunks = wsgi(environ, self.start)
         try:
             portions = _portions(chunks)
@@ -138,7 +155,7 @@ class _Response:
                     self._send(self.message())
                 self._send({"type": "http.response.body", "body": last, "more_body": True})
                 last = portion
-            return last
+            self.rest = last
         finally:
             # Django ends its request here: signals, and the connection goes back to the pool.
             getattr(chunks, "close", lambda: None)()
@@ -164,18 +181,20 @@ def _send_from_thread(loop: asyncio.AbstractEventLoop, send: Send, message: Mapp
     asyncio.run_coroutine_threadsafe(deliver(), loop).result(STALLED_SECONDS)
 
 
-async def _finish(send: Send, response: _Response, rest: bytes) -> None:
+async def _finish(send: Send, response: _Response) -> None:
     if not response.started:
         await send(response.message())
-    await send({"type": "http.response.body", "body": rest})
+    await send({"type": "http.response.body", "body": response.rest})
 
 
-async def _refuse(scope: Mapping[str, Any], send: Send, error: _Refused) -> None:
+async def _refuse(scope: Mapping[str, Any], send: Send, error: _Refused, asked: requests.Asked) -> None:
     body = orjson.dumps(error.problem.document(instance=scope["path"], detail=error.detail))
     headers = [
         (b"content-type", problems.CONTENT_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
+        (b"x-content-type-options", b"nosniff"),
+        asked.header,
     ]
     await send({"type": "http.response.start", "status": error.problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

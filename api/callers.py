@@ -32,9 +32,14 @@ def address_of(request: Asks) -> str:
     An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`) is the IPv4 address. Where fewer proxies wrote than
     are trusted, or no address, it is that of the connection.
     """
-    found = _forwarded(str(request.META.get("HTTP_X_FORWARDED_FOR", "")), settings.TRUSTED_PROXIES)
+    return address_in(request.META)
+
+
+def address_in(meta: Mapping[str, Any]) -> str:
+    """The same, of a request's environment."""
+    found = _forwarded(str(meta.get("HTTP_X_FORWARDED_FOR", "")), settings.TRUSTED_PROXIES)
     if found is None:
-        found = _parsed(str(request.META.get("REMOTE_ADDR", "")))
+        found = _parsed(str(meta.get("REMOTE_ADDR", "")))
     return UNKNOWN if found is None else str(found)
 
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from django.utils.csp import CSP
+
 from api.document import DOCUMENT
-from config import secrets
+from config import logs, secrets, traffic
 from config.address import own_url
 from config.caches import MAX_ENTRIES
 from config.database import database
@@ -40,7 +42,16 @@ ALLOWED_HOSTS = listed("ALLOWED_HOSTS") or ["*"]
 CSRF_TRUSTED_ORIGINS = listed("CSRF_TRUSTED_ORIGINS")
 PUBLIC_URL = text("PUBLIC_URL", own_url(HOST, PORT)).rstrip("/")
 TRUSTED_PROXIES = number("TRUSTED_PROXIES", 0, high=16)
+BEHIND_TLS = flag("BEHIND_TLS", default=False)
 DEBUG = False
+
+# --- Traffic and what is seen of it -----------------------------------------------------------------------
+THROTTLE_USER = traffic.rate("THROTTLE_USER", text("THROTTLE_USER", "1200/min"))
+THROTTLE_ANONYMOUS = traffic.rate("THROTTLE_ANONYMOUS", text("THROTTLE_ANONYMOUS", "120/min"))
+CORS_ALLOWED_ORIGINS = traffic.origins("CORS_ALLOWED_ORIGINS", listed("CORS_ALLOWED_ORIGINS"))
+METRICS_TOKEN = traffic.token("METRICS_TOKEN", text("METRICS_TOKEN"))
+LOG_LEVEL = traffic.one_of("LOG_LEVEL", text("LOG_LEVEL", "INFO").upper(), logs.LEVELS)
+LOG_FORMAT = traffic.one_of("LOG_FORMAT", text("LOG_FORMAT", "json"), logs.FORMATS)
 
 # --- What the product promises, and its bounds ------------------------------------------------------------
 RATE_LIMIT_DEFAULT = 5
@@ -125,7 +136,10 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
+    "api.requests.Noting",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "api.caching.Reading",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -183,6 +197,29 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+# Browsers: our pages are only ours, and nothing is loaded but by the documents (api.documents says what).
+SECURE_CSP = {
+    "default-src": [CSP.NONE],
+    "base-uri": [CSP.NONE],
+    "form-action": [CSP.NONE],
+    "frame-ancestors": [CSP.NONE],
+}
+if BEHIND_TLS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+# Scripts of other origins come with a bearer token; cookies they may not use.
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = (
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "x-request-id",
+)
+CORS_EXPOSE_HEADERS = ("etag", "idempotency-replayed", "retry-after", "x-request-id")
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 MAILERS = {"default": mailer()}
@@ -197,14 +234,4 @@ REST_FRAMEWORK = {
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = DOCUMENT
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": text("LOG_LEVEL", "INFO")},
-    "loggers": {
-        "django.request": {"level": "ERROR"},  # a client's mistake is the client's to know
-        "django-q": {"level": "WARNING"},  # each task that begins and ends
-    },
-}
+LOGGING = logs.configuration(level=LOG_LEVEL, form=LOG_FORMAT)
