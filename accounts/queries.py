@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from accounts import tokens
+from accounts import generations, tokens
 from accounts.models import Account, Destination, IngestToken, Member, Role, User
 from accounts.roles import IDS, NAMES, RoleName
 
@@ -22,21 +22,28 @@ def user_of_bearer(text: str) -> User | None:
     presented = tokens.parse_access(text)
     if presented is None:
         return None
-    return User.objects.filter(
+    valid = User.objects.filter(
         is_active=True, access_tokens__digest=presented.digest, access_tokens__expires_at__gt=Now()
-    ).first()
+    )
+    with generations.past_the_cache():
+        user = valid.annotate(generation=generations.Generation()).first()
+    if user is None:
+        return None
+    generations.found(user.generation)
+    return user
 
 
 def role_of(user_id: UUID, account_id: UUID) -> RoleName | None:
     """None: not a member, or there is no such account."""
-    role_id = (
-        Member.objects.filter(account=account_id, user=user_id).values_list("role_id", flat=True).first()
-    )
+    members = Member.objects.filter(account=account_id, user=user_id)
+    with generations.past_the_cache():
+        role_id = members.values_list("role_id", flat=True).first()
     return None if role_id is None else NAMES[role_id]
 
 
 def may_create_accounts(user: User) -> bool:
-    return user.registered or Member.objects.filter(user=user, role=IDS[RoleName.ADMIN]).exists()
+    with generations.past_the_cache():
+        return user.registered or Member.objects.filter(user=user, role=IDS[RoleName.ADMIN]).exists()
 
 
 def accounts_of(user: User) -> QuerySet[Account]:
@@ -65,7 +72,9 @@ def destination(account_id: UUID, destination_id: UUID) -> Destination:
 
 
 def members_of(account_id: UUID) -> QuerySet[Member]:
-    return Member.objects.filter(account=account_id).select_related("user", "role")
+    # A hash of a password has no business in a cache.
+    rows = Member.objects.filter(account=account_id).select_related("user", "role")
+    return rows.defer("user__password")
 
 
 def member(account_id: UUID, member_id: UUID) -> Member:

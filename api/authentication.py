@@ -6,7 +6,7 @@ from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from accounts import queries
+from accounts import generations, queries
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -32,4 +32,8 @@ class Bearer(authentication.BaseAuthentication):
 
 
 class Session(authentication.SessionAuthentication):
-    """Django's session. Its user is read from the database, and must be active."""
+    """Django's session. Its user is read from the database each time, and must be active."""
+
+    def authenticate(self, request: Request) -> "tuple[User, None] | None":
+        with generations.past_the_cache():
+            return super().authenticate(request)
