@@ -1,7 +1,7 @@
 """Sealing, projecting and reading cost what is new, not what is there: the plans at a million events."""
 
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -85,3 +85,42 @@ def test_a_page_of_history_is_read_by_two_indexes(database: Database):
     relations = {node["Relation Name"]: node["Node Type"] for node in plan if "Relation Name" in node}
     assert set(relations) == {"event", "event_position"}
     assert not any(kind == "Seq Scan" for kind in relations.values())
+
+
+EVENTS = """
+INSERT INTO event (epoch, account_id, stream_id, version, type, data, xid)
+SELECT 1, CASE WHEN i %% 100 = 0 THEN %s::uuid ELSE %s::uuid END, gen_random_uuid(), 1, 'event.received',
+       '{"deliveries": []}', (1000 + i / 100)::text::xid8
+  FROM generate_series(1, 100000) i
+"""
+POSITIONS = """
+INSERT INTO event_position (scope, position, block, account_id, epoch, xid, seq, leaf)
+SELECT 0, row_number() OVER (ORDER BY seq), seq / 1000, account_id, epoch, xid, seq, '' FROM event
+"""
+PAGE = {"event_position_by_account", "event_in_commit_order"}
+
+
+def test_a_page_of_a_large_history_costs_what_is_on_it(database: Database):
+    """An account that has a hundredth of it, one that has the rest, and one that has nothing."""
+    connection, owner = database.connect(), database.connect_owner()
+    rare, frequent = uuid4(), uuid4()
+    for table in ("event", "event_position"):
+        owner.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+    owner.execute(EVENTS, [rare, frequent])
+    owner.execute(POSITIONS)
+    for statistics in ("VACUUM event", "ANALYZE event, event_position"):  # none at all, and good ones
+        owner.execute(statistics)
+        for account in (rare, frequent, uuid4()):
+            for after in (0, 50_000, 99_990, 2**63 - 1):
+                scans_only(connection, read._SEALED, PAGE, account, after, 101)
+                scans_only(connection, read._BEFORE, {"event_position_by_account"}, account, after, 101)
+        moment = UUID(int=uuid4().int >> 80 << 80)
+        end = UUID(int=moment.int | (1 << 80) - 1)
+        scans_only(connection, read._RECEIVED, {"event_pkey"}, frequent, moment, end, "[]")
+
+
+def scans_only(connection: stores.Connection, query: str, indexes: set[str], *values: object) -> None:
+    scans = [node for node in explain(connection, query, *values) if "Relation Name" in node]
+    assert {node.get("Index Name") for node in scans} == indexes
+    assert max(node["Actual Rows"] for node in scans) <= 101
+    assert sum(node.get("Rows Removed by Filter", 0) for node in scans) == 0

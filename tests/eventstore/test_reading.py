@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 import sys
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import call_command
@@ -33,6 +33,30 @@ def test_the_sealed_history_of_an_account_is_read_in_pages(connection):
     rest = read.sealed(stores.ACCOUNT, after=page[-1].position or 0)
     assert [event.data["number"] for event in rest] == [3, 4]
     assert read.sealed(stores.ACCOUNT, after=10) == []
+
+
+def test_a_page_says_where_the_one_after_and_the_one_before_begin(connection):
+    """The account's positions are 1, 3, 5, 7, 9."""
+    pages = [read.page(stores.ACCOUNT, after=after, most=2) for after in (0, 3, 7, 9, 2**63 - 1)]
+    assert [[event.position for event in page.events] for page in pages] == [[1, 3], [5, 7], [9], [], []]
+    assert [page.next_after for page in pages] == [3, 7, None, None, None]
+    assert [page.previous_after for page in pages] == [None, 0, 3, 5, 5]
+    assert read.page(stores.ACCOUNT, after=1, most=2).previous_after == 0  # one only, and so no whole page
+    assert [event.block for event in pages[1].events] == [3, 4]
+    assert read.page(uuid4(), after=5, most=2) == read.Page([], None, None)
+
+
+def test_the_event_of_a_delivery_is_found_by_its_id(connection):
+    event, neighbour = (UUID(bytes=b"\1" * 6 + uuid4().bytes[6:]) for _ in range(2))
+    delivery = stores.number(connection, "SELECT pusher.delivery_id(%s, %s)", event, uuid4())
+    stranger = stores.number(connection, "SELECT pusher.delivery_id(%s, %s)", event, uuid4())
+    for stream, pairs in ((neighbour, []), (event, [[str(uuid4()), "d"], [str(delivery), "e"]])):
+        stores.append(connection, stream, kind="event.received", data={"deliveries": pairs})
+    found = read.received(stores.ACCOUNT, delivery)
+    assert found is not None
+    assert found.stream_id == event
+    assert read.received(stores.ACCOUNT, stranger) is None
+    assert read.received(OTHER, delivery) is None
 
 
 def test_an_event_is_read_as_it_was_stored(connection):
