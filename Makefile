@@ -8,7 +8,7 @@ COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no
 	--custom-compile-command "make requirements"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check test-16 lint format schema requirements clean sync-base sync-dev
+.PHONY: help up test check test-16 lint format fuzz schema requirements clean sync-base sync-dev
 
 help: ## what can be done, and the variables that change it
 	@echo "make ..."
@@ -38,6 +38,9 @@ lint: sync-dev ## style, formatting, import contracts, types
 format: sync-dev ## put the code into its form
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+fuzz: sync-dev ## the API against its document, for FUZZ_SECONDS (300)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PY) -m pytest tests/fuzz $(PYTEST_ARGS)
 
 schema: sync-dev ## write docs/openapi.yaml anew
 	$(PY) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml

@@ -31,6 +31,7 @@ DOCUMENT: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "HttpMethod": "accounts.validators.HTTP_METHODS",
         "LogStatus": "api.views.logs.STATUSES",
+        "RoleName": "api.views.members.ROLES",
     },
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": [
@@ -42,6 +43,7 @@ DOCUMENT: dict[str, Any] = {
         {"name": "auth", "description": "Register, log in and out."},
         {"name": "accounts", "description": "What events are sent to."},
         {"name": "destinations", "description": "Where an account's events go."},
+        {"name": "members", "description": "Who belongs to an account."},
         {"name": "logs", "description": "What became of each delivery."},
         {"name": "operations", "description": "For those who run it."},
     ],

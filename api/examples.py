@@ -40,6 +40,13 @@ DESTINATION: Json = {
     "retry_schedule_seconds": [5, 30, 120, 600],
     **_KEPT,
 }
+MEMBER: Json = {
+    "id": _ID["member_id"],
+    "email": "bob@example.com",
+    "role": "Normal user",
+    "role_id": 2,
+    **_KEPT,
+}
 LOG: Json = {
     "id": _ID["log_id"],
     "event_id": "order-1042",
@@ -101,6 +108,7 @@ def _page(path: str, *results: Json) -> Json:
 
 
 _IN_ACCOUNT = f"/accounts/{_ID['account_id']}"
+_ADMIN: Json = {**MEMBER, "role": "Admin", "role_id": 1}
 _NEW_SECRET: Json = {"signing_secret": _SECRET}
 
 REQUESTS: dict[str, Json] = {
@@ -123,6 +131,9 @@ REQUESTS: dict[str, Json] = {
     },
     "update_destination": {"retry_schedule_seconds": [5, 30, 120, 600]},
     "rotate_signing_secret": {"overlap_seconds": 86_400},
+    "add_member": {"email": "bob@example.com", "role": "Normal user"},
+    "replace_member": {"role": "Admin"},
+    "update_member": {"role_id": 1},
 }
 ANSWERS: dict[str, Json] = {
     "register": _written(USER),
@@ -148,6 +159,12 @@ ANSWERS: dict[str, Json] = {
     "resume_destination": _written(DESTINATION),
     "test_destination": _written(SAMPLE),
     "rotate_signing_secret": _written(_NEW_SECRET),
+    "list_members": _page(f"{_IN_ACCOUNT}/members/", MEMBER),
+    "add_member": _written(MEMBER),
+    "read_member": MEMBER,
+    "replace_member": _written(_ADMIN),
+    "update_member": _written(_ADMIN),
+    "remove_member": _written(None),
     "list_logs": _page(f"{_IN_ACCOUNT}/logs/", LOG),
     "read_log": {**LOG, "attempt_list": [ATTEMPT]},
     "redeliver": _written({**_LOG_ROW, "status": "pending", "reason": ""}),

@@ -1,17 +1,15 @@
 """Is this process alive (`/health/live`), and may it be sent work (`/health/ready`, with reasons if not)?"""
 
-import asyncio
 import functools
 import logging
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 
+from api.asking import Asking
 from api.body import Receive, Send
 from config import fitness
 
@@ -19,8 +17,8 @@ LIVE = "/health/live"
 READY = "/health/ready"
 PATHS = frozenset((LIVE, READY))
 RESTORED = "DP001"  # pusher.epoch
-KEPT_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0
+ALLOW = (b"allow", b"GET, HEAD")
 
 log = logging.getLogger(__name__)
 
@@ -88,45 +86,44 @@ def _named(what: str, error: Exception) -> str:
     return f"{what} ({type(error).__name__})"
 
 
+async def _answer(send: Send, status: int, content: Mapping[str, Any], *more: tuple[bytes, bytes]) -> None:
+    body = orjson.dumps(content)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 class Health:
     """An ASGI application for PATHS. The database is asked once a second at most, by one thread."""
 
     def __init__(self, ask: Callable[[], list[str]] = unready) -> None:
         self._ask = ask
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="health")
-        self._asking: asyncio.Future[list[str]] | None = None
-        self._reasons: list[str] = []
-        self._known_until = 0.0
+        self._asking = Asking(self._asked, name="health")
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Receive, send: Send) -> None:
+        if scope["method"] not in {"GET", "HEAD"}:
+            await _answer(send, 405, {"status": "unavailable", "reasons": ["ask by GET"]}, ALLOW)
+            return
         reasons = [] if scope["path"] == LIVE else await self._current()
-        body = orjson.dumps({"status": "unavailable", "reasons": reasons} if reasons else {"status": "ok"})
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-        ]
         if reasons:
-            headers.append((b"retry-after", b"1"))
-        await send({"type": "http.response.start", "status": 503 if reasons else 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            await _answer(send, 503, {"status": "unavailable", "reasons": reasons}, (b"retry-after", b"1"))
+        else:
+            await _answer(send, 200, {"status": "ok"})
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False)
+        self._asking.close()
 
     async def _current(self) -> list[str]:
-        if time.monotonic() < self._known_until:
-            return self._reasons
-        if self._asking is None:
-            self._asking = asyncio.get_running_loop().run_in_executor(self._thread, self._asked)
-        # A database that swallows the question keeps the thread, not the caller; the next caller joins.
-        done, _ = await asyncio.wait([self._asking], timeout=PATIENCE_SECONDS)
-        if not done:
+        reasons = await self._asking.current(patience_seconds=PATIENCE_SECONDS)
+        if reasons is None:
             return [f"the database did not answer within {PATIENCE_SECONDS:g} s"]
-        if self._asking is not None:
-            self._reasons, self._asking = self._asking.result(), None
-            self._known_until = time.monotonic() + KEPT_SECONDS
-        return self._reasons
+        return reasons
 
     def _asked(self) -> list[str]:
         try:
@@ -134,5 +131,3 @@ class Health:
         except Exception as error:
             log.exception("asking for readiness failed")
             return [f"the check itself failed ({type(error).__name__})"]
-        finally:
-            connection.close()

@@ -86,7 +86,7 @@ def _receive() -> Json:
             "description": "A JSON object, kept and delivered byte for byte.",
             "content": {
                 "application/json": {
-                    "schema": {"$ref": "#/components/schemas/Event"},
+                    "schema": {"$ref": "#/components/schemas/Payload"},
                     "example": {"order": 1042, "paid": True},
                 }
             },
@@ -218,10 +218,10 @@ def _security() -> Json:
 
 
 def _schemas() -> Json:
-    return {"Event": _event(), "Received": _received(), "Refused": _refused_schema(), "Health": _health()}
+    return {"Payload": _payload(), "Received": _received(), "Refused": _refused_schema(), "Health": _health()}
 
 
-def _event() -> Json:
+def _payload() -> Json:
     return {"type": "object", "description": "Any JSON object.", "additionalProperties": True}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from accounts import validators
 from accounts.operations.change import LONGEST_OVERLAP_SECONDS
+from accounts.roles import NAMES
 from guard import headers as guard_headers
 
 type Json = dict[str, Any]
@@ -19,11 +20,14 @@ _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
 WORDS: dict[str, Json] = {
     "id": {"description": "Ours; it stays."},
     "created_at": {"description": "When it was made."},
+    "recorded_at": {"description": "When it was recorded, by the database's clock."},
     "updated_at": {"description": "When it was changed last."},
     "created_by": {"description": "The user who made it."},
     "updated_by": {"description": "The user who changed it last."},
     "email": {"description": "In lower case.", "format": "email"},
     "password": {"description": "Nobody sees it again.", "format": "password"},
+    "role": {"description": "The role's name."},
+    "role_id": {"description": "The role's id: 1 is Admin, 2 is Normal user."},
     "session": {"description": "true: for browsers, a cookie instead of a token."},
     "token": {"description": "For `Authorization: Bearer ...`; null for a session."},
     "results": {"description": "At most `page_size` of them."},
@@ -80,7 +84,10 @@ BOUNDS: dict[str, Json] = {
         | dict(zip(("minimum", "maximum"), validators.RETRY_SECONDS, strict=True)),
     },
     "overlap_seconds": {"minimum": 0, "maximum": LONGEST_OVERLAP_SECONDS},
+    "role_id": {"minimum": min(NAMES), "maximum": max(NAMES)},
 }
+# One of the two that name a role.
+FEWEST = {"MemberRequest": 1, "PatchedMemberRequest": 1, "NewMemberRequest": 2}
 # Where a name has other bounds: any password may be tried.
 UNBOUNDED = {("CredentialsRequest", "email"), ("CredentialsRequest", "password")}
 
@@ -99,6 +106,14 @@ PARAMETERS: dict[str, str] = {
     "role_id": "With the role of this id.",
     "destination_id": "To this destination.",
     "status": "With this status.",
+}
+# An empty filter is none; where in a list to begin, and how, is never empty.
+PLACES = {"cursor", "page_size", "ordering", "after"}
+QUERY: dict[str, Json] = {
+    "active": {"type": "boolean"},
+    "paused": {"type": "boolean"},
+    "search": {"maxLength": 200},
+    "cursor": {"minLength": 1},
 }
 MOMENTS = {
     "created_at": "made",
@@ -130,6 +145,8 @@ def add(document: Json) -> None:
 
 def _describe(component: str, schema: Json) -> None:
     properties: Json = schema.get("properties", {})
+    if component in FEWEST:
+        schema["minProperties"] = FEWEST[component]
     for name, form in properties.items():
         words = WORDS.get(name, {})
         properties[name] = {**form, **words, **_own(form, "description")}
@@ -158,8 +175,11 @@ def _describe_parameter(parameter: Json) -> None:
         description, example = _IDS[name]
         parameter |= {"description": description, "example": example}
         parameter["schema"] = {"type": "string", "format": "uuid"}
-    elif not parameter.get("description"):
-        parameter["description"] = next(_words_of_parameter(name))
+    elif parameter["in"] == "query":
+        parameter["description"] = parameter.get("description") or next(_words_of_parameter(name))
+        parameter["schema"] |= QUERY.get(name, {})
+        if name not in PLACES:
+            parameter["allowEmptyValue"] = True
 
 
 def _words_of_parameter(name: str) -> Iterator[str]:

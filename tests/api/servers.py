@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -82,14 +82,21 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    argv: list[str], port: int, *, environment: dict[str, str] | None = None
+    argv: list[str],
+    port: int,
+    *,
+    environment: dict[str, str] | None = None,
+    output: IO[str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """The process, from the moment it listens; it is asked to end, then made to."""
+    """The process, from the moment it listens; it is asked to end, then made to.
+
+    One that may say much needs a file for its `output`: nobody reads the pipe meanwhile.
+    """
     process = subprocess.Popen(
         argv,
         cwd=BASE,
         env=environment or dict(os.environ),
-        stdout=subprocess.PIPE,
+        stdout=output or subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,

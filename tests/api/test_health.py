@@ -24,6 +24,11 @@ def test_alive_needs_no_database():
     assert (reply.status, reply.json) == (200, {"status": "ok"})
 
 
+def test_it_is_asked_by_get_alone():
+    reply = asyncio.run(asgi.call(health.Health(list), method="DELETE", path=health.LIVE))
+    assert (reply.status, reply.header("allow")) == (405, "GET, HEAD")
+
+
 def test_ready_is_200_and_unready_503_with_the_reasons():
     assert ask(health.Health(list)).status == 200
     reply = ask(health.Health(lambda: ["the roof fell in"]))

@@ -1,0 +1,102 @@
+"""How do the fuzzer's requests get inside? By ids of things that are there; what is deleted was made for it.
+
+Loaded by Schemathesis in its own process. In its stateful phase the ids come from answers, and stay.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+import schemathesis
+from schemathesis.generation.meta import TestPhase
+from schemathesis.openapi.checks import RejectedPositiveData
+
+from tests.fuzz.stage import PASSWORD, Stage
+
+STAGE = Stage.read(Path(os.environ["FUZZ_STAGE"]))
+# Fields of which a schema can't say everything: whose address it is, which password is common, whose cursor.
+NOT_ALL_SAID = {"cursor", "email", "headers", "password", "role_id", "url", "website"}
+_IDS: dict[str, Iterator[str]] = {name: itertools.cycle(found) for name, found in STAGE.ids.items()}
+_numbers = itertools.count(1)
+_session = requests.Session()
+_session.headers["Authorization"] = f"Bearer {STAGE.bearer}"
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    case.body = _integers(case.body)
+    if case.meta is None or case.meta.phase.name is TestPhase.STATEFUL:
+        return
+    fresh = _MAKE.get(_name(case), dict)()
+    for parameter in case.path_parameters or {}:
+        case.path_parameters[parameter] = fresh.get(parameter) or next(_IDS[parameter])
+    if _name(case) in _NEEDS_A_NEW_PERSON and isinstance(case.body, dict) and next(_numbers) % 2:
+        case.body["email"] = _new_email()
+
+
+@schemathesis.hook
+def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
+    """False: what is right by the schema was refused, but for a reason that no schema can say."""
+    if not isinstance(failure, RejectedPositiveData) or response.status_code != 400:
+        return True
+    fields = {field.partition(".")[0] for field in response.json()["errors"]}
+    return not (fields and fields <= NOT_ALL_SAID)
+
+
+@schemathesis.auth(refresh_interval=None).apply_to(operation_id=["log_out", "change_password"])
+class ThrowAwayToken:
+    """For what ends the token that it is called with."""
+
+    def get(self, _case: Any, _context: Any) -> str:
+        return _post("/auth/login/", {"email": STAGE.email, "password": PASSWORD})["token"]
+
+    def set(self, case: Any, data: str, _context: Any) -> None:
+        case.headers["Authorization"] = f"Bearer {data}"
+
+
+def _name(case: Any) -> str:
+    return case.operation.definition.raw["operationId"]
+
+
+def _integers(content: Any) -> Any:
+    """To JSON Schema 5.0 is an integer; we take it for none (api.fields), and tests of ours show it."""
+    if isinstance(content, float) and content.is_integer():
+        return int(content)
+    if isinstance(content, dict):
+        return {name: _integers(value) for name, value in content.items()}
+    return [_integers(value) for value in content] if isinstance(content, list) else content
+
+
+def _post(path: str, content: Any) -> dict[str, Any]:
+    answer = _session.post(f"{STAGE.url}/api/v1{path}", json=content, timeout=10)
+    answer.raise_for_status()
+    return answer.json()["data"]
+
+
+def _account() -> dict[str, str]:
+    return {"account_id": _post("/accounts/", {"name": "To be deleted"})["id"]}
+
+
+def _destination() -> dict[str, str]:
+    content = {"url": "https://hooks.example.org/in", "http_method": "POST", "headers": {}}
+    return {"destination_id": _post(f"{_main()}/destinations/", content)["id"]}
+
+
+def _member() -> dict[str, str]:
+    content = {"email": _new_email(), "role": "Normal user"}
+    return {"member_id": _post(f"{_main()}/members/", content)["id"]}
+
+
+def _new_email() -> str:
+    return f"fuzz{next(_numbers)}@shop.example.org"
+
+
+def _main() -> str:
+    return f"/accounts/{STAGE.ids['account_id'][0]}"
+
+
+_MAKE = {"delete_account": _account, "delete_destination": _destination, "remove_member": _member}
+_NEEDS_A_NEW_PERSON = {"register", "add_member"}
