@@ -23,6 +23,6 @@ def record(type_: str, *, account_id: UUID, stream_id: UUID, actor: User | None,
     append.append([NewEvent(type=type_, account_id=account_id, stream_id=stream_id, data=facts)])
 
 
-def record_of_user(type_: str, user: User, *, actor: User) -> None:
+def record_of_user(type_: str, user: User, *, actor: User | None) -> None:
     """A user belongs to no account."""
     record(type_, account_id=NO_ACCOUNT, stream_id=user.pk, actor=actor)

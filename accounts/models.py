@@ -12,11 +12,13 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
 from django.db.models import BooleanField, CheckConstraint, F, Func, Q, UniqueConstraint
 from django.db.models.functions import Now
+from django.utils.crypto import salted_hmac
 
 from accounts import masks, vault
 from accounts import validators as v
 from accounts.encryption import Undecryptable
 from accounts.fields import WholeNumbers
+from accounts.letters import Letter
 from accounts.roles import NAMES, RoleName
 from eventstore.identifiers import uuid7
 
@@ -117,6 +119,7 @@ class User(Kept, AbstractBaseUser):
     email = models.CharField(max_length=v.LONGEST_EMAIL, unique=True, validators=[v.validate_email])
     registered = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
+    session_epoch = models.PositiveIntegerField(db_default=0, editable=False)
 
     objects = UserManager()
 
@@ -131,6 +134,11 @@ class User(Kept, AbstractBaseUser):
 
     def __str__(self) -> str:
         return f"user {self.pk}"
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """What a session must have been begun with: another password or epoch ends it."""
+        value = f"{self.session_epoch} {self.password}"
+        return salted_hmac("accounts.session", value, secret=secret, algorithm="sha256").hexdigest()
 
 
 class AccessToken(models.Model):
@@ -391,6 +399,7 @@ class Member(Revised):
     account = models.ForeignKey(Account, models.CASCADE, related_name="members", db_index=False)
     user = models.ForeignKey(User, models.PROTECT, related_name="members")
     role = models.ForeignKey(Role, models.PROTECT, related_name="+", db_index=False)
+    invitation: Letter | None = None
 
     class Meta:
         constraints = [UniqueConstraint(fields=["account", "user"], name="member_once_per_account")]
@@ -401,3 +410,8 @@ class Member(Revised):
     @property
     def role_name(self) -> RoleName:
         return NAMES[self.role_id]
+
+    @property
+    def invitation_sent(self) -> bool | None:
+        """Of a member just added, after the commit. None: the user needed no invitation."""
+        return None if self.invitation is None else self.invitation.sent

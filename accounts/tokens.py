@@ -15,13 +15,14 @@ from dataclasses import dataclass
 
 INGEST = "clx"
 ACCESS = "cla"
+INVITATION = "cli"
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _KEY_ID = 12
 _SECRET = 43  # of 62 characters: 256 bits
 _CHECKSUM = 6
 _LENGTH = 3 + 1 + _KEY_ID + 1 + _SECRET + _CHECKSUM
-_SHAPE = re.compile(rf"(cl[ax])_([0-9A-Za-z]{{{_KEY_ID}}})_[0-9A-Za-z]{{{_SECRET + _CHECKSUM}}}", re.ASCII)
+_SHAPE = re.compile(rf"(cl[aix])_([0-9A-Za-z]{{{_KEY_ID}}})_[0-9A-Za-z]{{{_SECRET + _CHECKSUM}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,15 @@ def make_access() -> NewToken:
 
 def parse_access(text: str) -> PresentedToken | None:
     return _parse(text, ACCESS)
+
+
+def make_invitation() -> NewToken:
+    """A fresh token to set one's first password with."""
+    return _make(INVITATION)
+
+
+def parse_invitation(text: str) -> PresentedToken | None:
+    return _parse(text, INVITATION)
 
 
 def _make(prefix: str) -> NewToken:

@@ -63,6 +63,11 @@ class Migration(migrations.Migration):
             field=models.CharField(db_default='', editable=False, max_length=32),
         ),
         migrations.RunSQL(NEWEST, migrations.RunSQL.noop),
+        migrations.AddField(
+            model_name='user',
+            name='session_epoch',
+            field=models.PositiveIntegerField(db_default=0, editable=False),
+        ),
         migrations.AddIndex(
             model_name='accesstoken',
             index=models.Index(fields=['expires_at'], name='access_token_end'),

@@ -28,6 +28,7 @@ from accounts.operations.destination import (
     rotate_signing_secret,
     update_destination,
 )
+from accounts.operations.invitation import UnknownInvitation, accept_invitation
 from accounts.operations.member import (
     AlreadyMember,
     LastAdmin,
@@ -40,7 +41,11 @@ from accounts.operations.user import (
     EmailTaken,
     LoggedIn,
     WrongCredentials,
+    WrongPassword,
+    activate_user,
+    change_password,
     close_session,
+    deactivate_user,
     log_in,
     log_out,
     open_session,
@@ -48,6 +53,7 @@ from accounts.operations.user import (
 )
 from accounts.passwords import Busy
 from accounts.queries import NotFound
+from accounts.slowdown import TooManyFailures
 
 __all__ = [
     "AlreadyMember",
@@ -65,13 +71,20 @@ __all__ = [
     "OwnRole",
     "Stale",
     "TooManyDestinations",
+    "TooManyFailures",
     "TooManyTokens",
+    "UnknownInvitation",
     "WrongCredentials",
+    "WrongPassword",
+    "accept_invitation",
+    "activate_user",
     "add_member",
+    "change_password",
     "close_session",
     "create_account",
     "create_destination",
     "deactivate_destination",
+    "deactivate_user",
     "delete_account",
     "delete_destination",
     "log_in",

@@ -11,6 +11,7 @@ from accounts.models import Member, User
 from accounts.operations import access, change
 from accounts.operations.access import NotAllowed
 from accounts.operations.change import Invalid
+from accounts.operations.invitation import invite
 from accounts.operations.user import EmailTaken, insert_user
 from accounts.roles import IDS, Action, RoleName
 
@@ -29,32 +30,37 @@ class OwnRole(NotAllowed):
 
 @transaction.atomic
 def add_member(*, actor: User, account_id: UUID, email: str, role: str) -> Member:
-    """A user who isn't known yet is invited. Raises NotFound, NotAllowed, Invalid and AlreadyMember."""
+    """A user who isn't known yet is made; one without a password is invited, by mail after the commit.
+
+    The member's `invitation_sent` tells then. Raises NotFound, NotAllowed, Invalid and AlreadyMember.
+    """
     account = access.lock_account(actor, account_id, Action.ADD_MEMBER)
     errors = _role_errors(role)
     user = User(email=validators.normalise_email(email))
     change.check(user, ["email"], errors)
-    user = _known_or_invited(user, actor)
+    user = _known_or_made(user, actor)
     if account.members.filter(user=user).exists():
         raise AlreadyMember
     member = Member(account=account, user=user, role_id=IDS[RoleName(role)])
     member.save(actor=actor, force_insert=True)
     _record("member.added", member, actor, role=member.role_name.value)
-    return queries.member(account_id, member.pk)
+    added = queries.member(account_id, member.pk)
+    added.invitation = invite(user, account=account, actor=actor)
+    return added
 
 
 @transaction.atomic
 def update_member(
-    *, actor: User, account_id: UUID, member_id: UUID, role: str, revision: int | None = None
+    *, actor: User, account_id: UUID, member_id: UUID, role: str | None, revision: int | None = None
 ) -> Member:
-    """Raises NotFound, NotAllowed, OwnRole, LastAdmin, Stale and Invalid."""
+    """`role`: None leaves it. Raises NotFound, NotAllowed, OwnRole, LastAdmin, Stale and Invalid."""
     access.lock_account(actor, account_id, Action.UPDATE_MEMBER)
     member = queries.member(account_id, member_id)
     change.check_revision(member, revision)
+    if role is None or member.role_name == role:
+        return member
     if errors := _role_errors(role):
         raise Invalid(errors)
-    if member.role_name == role:
-        return member
     _keep_an_admin(member)
     if member.user_id == actor.pk:
         raise OwnRole
@@ -84,7 +90,7 @@ def _keep_an_admin(leaving: Member) -> None:
         raise LastAdmin
 
 
-def _known_or_invited(user: User, actor: User) -> User:
+def _known_or_made(user: User, actor: User) -> User:
     known = User.objects.filter(email=user.email).first()
     if known is not None:
         return known
@@ -93,7 +99,6 @@ def _known_or_invited(user: User, actor: User) -> User:
         insert_user(user, creator=actor)
     except EmailTaken:  # another session invited or registered the address a moment ago
         return User.objects.get(email=user.email)
-    events.record_of_user("user.invited", user, actor=actor)
     return user
 
 
