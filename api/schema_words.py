@@ -61,7 +61,7 @@ BOUNDS: dict[str, Json] = {
         "maxLength": validators.LONGEST_URL,
         "pattern": rf"^$|{validators.WEBSITE}",
     },
-    "rate_limit_per_second": {"minimum": 1, "default": 5},
+    "rate_limit_per_second": {"minimum": 1, "maximum": validators.HIGHEST_RATE_LIMIT, "default": 5},
     "url": {
         "format": "uri",
         "maxLength": validators.LONGEST_URL,
@@ -87,7 +87,7 @@ BOUNDS: dict[str, Json] = {
     "role_id": {"minimum": min(NAMES), "maximum": max(NAMES)},
 }
 # One of the two that name a role.
-FEWEST = {"MemberRequest": 1, "PatchedMemberRequest": 1, "NewMemberRequest": 2}
+FEWEST = {"MemberRequest": 1, "NewMemberRequest": 2}
 # Where a name has other bounds: any password may be tried.
 UNBOUNDED = {("CredentialsRequest", "email"), ("CredentialsRequest", "password")}
 
@@ -112,8 +112,11 @@ PLACES = {"cursor", "page_size", "ordering", "after"}
 QUERY: dict[str, Json] = {
     "active": {"type": "boolean"},
     "paused": {"type": "boolean"},
-    "search": {"maxLength": 200},
-    "cursor": {"minLength": 1},
+    "search": {"type": "string", "maxLength": 200},
+    "cursor": {"type": "string", "minLength": 1},
+    "http_method": {"$ref": "#/components/schemas/HttpMethod"},
+    "role": {"$ref": "#/components/schemas/RoleName"},
+    "status": {"$ref": "#/components/schemas/LogStatus"},
 }
 MOMENTS = {
     "created_at": "made",
@@ -177,7 +180,7 @@ def _describe_parameter(parameter: Json) -> None:
         parameter["schema"] = {"type": "string", "format": "uuid"}
     elif parameter["in"] == "query":
         parameter["description"] = parameter.get("description") or next(_words_of_parameter(name))
-        parameter["schema"] |= QUERY.get(name, {})
+        parameter["schema"] = QUERY.get(name, parameter["schema"])
         if name not in PLACES:
             parameter["allowEmptyValue"] = True
 

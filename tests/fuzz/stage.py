@@ -10,10 +10,9 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass(frozen=True)
 class Stage:
-    """`ids`: by their names in paths. `email`: the Admin's, whose password is PASSWORD."""
+    """`bearer`: the Admin's; `token`: the account's; `ids`: by their names in paths."""
 
     url: str
-    email: str
     bearer: str
     token: str
     ids: dict[str, list[str]]

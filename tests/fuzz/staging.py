@@ -33,7 +33,6 @@ def prepare(url: str) -> Stage:
     }
     return Stage(
         url=url,
-        email=alice.user.email,
         bearer=operations.log_in(email=alice.user.email, password=PASSWORD).access_token,
         token=operations.rotate_token(actor=alice.user, account_id=account).app_secret_token,
         ids={name: [str(one) for one in found] for name, found in ids.items()},

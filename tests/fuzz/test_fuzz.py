@@ -48,7 +48,7 @@ def test_the_api_is_as_its_document_says(site, tmp_path):
     done = fuzz(prepared, tmp_path, *_extent())
     errors = log.read_text()
     assert done.returncode == 0, f"{done.stdout}\n{errors[-5000:]}"
-    assert "Traceback" not in errors, errors[-5000:]
+    assert '"level":"error"' not in errors, errors[-5000:]
 
 
 def _extent() -> list[str]:
@@ -62,8 +62,6 @@ def fuzz(prepared: Stage, folder: Path, *options: str) -> subprocess.CompletedPr
     prepared.write(place)
     environment = {
         "FUZZ_STAGE": str(place),
-        "FUZZ_BEARER": prepared.bearer,
-        "FUZZ_TOKEN": prepared.token,
         "PYTHONPATH": str(COMMITTED.parents[1]),
     }
     argv = [
