@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
+from django.utils.cache import patch_vary_headers
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from api import errors, pagination
+from api import errors, idempotency, pagination, preconditions
 from api.authentication import Bearer, Session
 from api.fields import Strict
 from api.filters import Filtering
 from api.formats import AlwaysJson, Json, StrictJson
 from api.schema import Schema
+from api.throttles import Throttled
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
-class Endpoint(GenericViewSet[Any]):
+class Endpoint(Throttled, GenericViewSet[Any]):
     """A resource. Its methods translate, make one domain call, and translate back."""
 
     authentication_classes = [Bearer, Session]
@@ -39,6 +42,9 @@ class Endpoint(GenericViewSet[Any]):
     orderings: ClassVar[dict[str, str]] = {}
     default_ordering = ""
     unique = "id"
+    answers_once = True
+    """Whether POST honours `Idempotency-Key`."""
+    post: Callable[..., Response]
     # A subclass's `queryset` is read by the OpenAPI document alone, which asks it for its model.
 
     def get_exception_handler(self) -> Callable[..., Any]:
@@ -48,11 +54,20 @@ class Endpoint(GenericViewSet[Any]):
         super().initial(request, *args, **kwargs)
         if self.action is not None:
             self._refuse_unknown_parameters(request)
+        if self.action is not None and self.answers_once and request.method == "POST":
+            self._answer_once(request)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         answered = super().finalize_response(request, response, *args, **kwargs)
-        answered.headers.setdefault("Cache-Control", "no-store")
+        found = request.method in {"GET", "HEAD"} and answered.status_code == HTTPStatus.OK
+        answered.headers.setdefault("Cache-Control", "private, no-cache" if found else "no-store")
+        patch_vary_headers(answered, ("Authorization", "Cookie"))
         return answered
+
+    @property
+    def expected(self) -> int | None:
+        """The revision that the client has seen; None: it did not say. For an operation's `revision`."""
+        return preconditions.revision(self.request)
 
     @property
     def user(self) -> "User":
@@ -78,6 +93,25 @@ class Endpoint(GenericViewSet[Any]):
         filters = getattr(self, "filterset_class", None)
         return {*pagination.PARAMETERS, *(filters.base_filters if filters else ())}
 
+    def _answer_once(self, request: Request) -> None:
+        """Wraps the method that DRF looks up next, and calls."""
+        key = idempotency.key(request)
+        if key is None:
+            return
+        account_id = self.id("account_id") if "account_id" in self.kwargs else None
+        post = self.post
+
+        def once(request: Request, *args: Any, **kwargs: Any) -> Response:
+            return idempotency.once(
+                user=self.user,
+                key=key,
+                request=request,
+                account_id=account_id,
+                ask=lambda: post(request, *args, **kwargs),
+            )
+
+        self.post = once
+
     def _refuse_unknown_parameters(self, request: Request) -> None:
         known = self.known_parameters()
         refused = {
@@ -90,6 +124,12 @@ class Endpoint(GenericViewSet[Any]):
             raise ValidationError(refused)
 
 
-def written(data: Any, *, status: int = 200) -> Response:
-    """How every write is answered."""
-    return Response({"success": True, "message": "Data Received", "data": data}, status)
+def found(data: Any, *, revision: int) -> Response:
+    """How a thing that has a revision is read."""
+    return Response(data, headers={"ETag": preconditions.tag(revision)})
+
+
+def written(data: Any, *, status: int = 200, revision: int | None = None) -> Response:
+    """How every write is answered; `revision`: of the thing that the path names, or that was made."""
+    headers = {} if revision is None else {"ETag": preconditions.tag(revision)}
+    return Response({"success": True, "message": "Data Received", "data": data}, status, headers=headers)

@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from accounts import operations
+from accounts.operations import idempotency
 from api import problems
 from api.problems import Problem
 from delivery.queries import NoSuchDeliveryError
@@ -64,13 +65,15 @@ TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Problem], ...]
     (requests.DestinationInactive, problems.DESTINATION_INACTIVE),
     (requests.DestinationDeleted, problems.DESTINATION_DELETED),
     (requests.PayloadErased, problems.PAYLOAD_ERASED),
+    (idempotency.AnswerLost, problems.ANSWER_LOST),
+    (idempotency.KeyReused, problems.KEY_REUSED),
     (operations.Stale, problems.STALE),
     (rest.MethodNotAllowed, problems.METHOD),
     (rest.NotAcceptable, problems.NOT_ACCEPTABLE),
     (NoLength, problems.NO_LENGTH),
     ((TooLarge, django.RequestDataTooBig), problems.TOO_LARGE),
     (rest.UnsupportedMediaType, problems.TYPE),
-    (rest.Throttled, problems.TOO_MANY),
+    ((rest.Throttled, operations.TooManyFailures), problems.TOO_MANY),
     (django.BadRequest, problems.MALFORMED),
     (django.SuspiciousOperation, problems.MALFORMED),
     (DataError, problems.MALFORMED),  # a value that no validation foresaw, and PostgreSQL can't hold
@@ -96,7 +99,7 @@ def _problem(error: Exception) -> Problem | None:
     return next((problem for kinds, problem in TABLE if isinstance(error, kinds)), None)
 
 
-_TABLE_KNOWS_BETTER = (
+_TABLE_KNOWS_BETTER = (  # than DRF's words
     rest.ValidationError,
     rest.NotAuthenticated,
     rest.AuthenticationFailed,
@@ -106,10 +109,8 @@ _TABLE_KNOWS_BETTER = (
 
 def _detail(error: Exception) -> str:
     """Words for people about this one case; "" takes the table's."""
-    if isinstance(
-        error, rest.ValidationError | rest.NotAuthenticated | rest.AuthenticationFailed | rest.NotFound
-    ):
-        return ""  # the table's words are better than DRF's
+    if isinstance(error, _TABLE_KNOWS_BETTER):
+        return ""
     detail = getattr(error, "detail", "")
     return str(detail) if isinstance(detail, str) else ""
 
@@ -156,6 +157,8 @@ def _headers(error: Exception, problem: Problem) -> dict[str, str]:
         headers["WWW-Authenticate"] = 'Bearer realm="Data Pusher"'
     if isinstance(error, rest.Throttled):
         headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "wait", None) or 1)))
+    if isinstance(error, operations.TooManyFailures):
+        headers["Retry-After"] = str(error.wait_seconds)
     if problem.status == 503:
         headers["Retry-After"] = "1"
     return headers
@@ -165,26 +168,27 @@ def _headers(error: Exception, problem: Problem) -> dict[str, str]:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _answer(request, _problem(exception) or problems.MALFORMED)
+    return answer(request, _problem(exception) or problems.MALFORMED)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _answer(request, _problem(exception) or problems.FORBIDDEN)
+    return answer(request, _problem(exception) or problems.FORBIDDEN)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
     """`CSRF_FAILURE_VIEW`."""
-    return _answer(request, problems.FORBIDDEN, detail=reason)
+    return answer(request, problems.FORBIDDEN, detail=reason)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _answer(request, _problem(exception) or problems.NOT_FOUND)
+    return answer(request, _problem(exception) or problems.NOT_FOUND)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    return _answer(request, problems.INTERNAL)
+    return answer(request, problems.INTERNAL)
 
 
-def _answer(request: HttpRequest, problem: Problem, *, detail: str = "") -> JsonResponse:
+def answer(request: HttpRequest, problem: Problem, *, detail: str = "") -> JsonResponse:
     document = problem.document(instance=request.path, detail=detail)
-    return JsonResponse(document, status=problem.status, content_type=problems.CONTENT_TYPE)
+    headers = {"Cache-Control": "no-store"}
+    return JsonResponse(document, status=problem.status, content_type=problems.CONTENT_TYPE, headers=headers)

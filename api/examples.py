@@ -18,6 +18,7 @@ _API = "https://pusher.example.com/api/v1"
 _TOKEN = "dp_7Qm2xKf09Zpa_" + "k3vJ8wq1ZrT5" * 3
 _SECRET = "whsec_" + "C2FtcGxlIHNlY3JldCBmb3IgdGhlIGRvY3M="
 _BEARER = "dpa_" + "Y7u2mN4bXc9L" * 3
+_INVITATION = "cli_0aB1cD2eF3gH_" + "Pq5Rs7Tu9Vw" * 4 + "00000"
 
 USER: Json = {"id": _ALICE, "email": "alice@example.com", **_KEPT}
 ACCOUNT: Json = {
@@ -114,6 +115,11 @@ _NEW_SECRET: Json = {"signing_secret": _SECRET}
 REQUESTS: dict[str, Json] = {
     "register": {"email": "alice@example.com", "password": "correct horse battery staple"},
     "log_in": {"email": "alice@example.com", "password": "correct horse battery staple"},
+    "change_password": {
+        "current_password": "correct horse battery staple",
+        "new_password": "another horse, another staple",
+    },
+    "accept_invitation": {"token": _INVITATION, "password": "correct horse battery staple"},
     "create_account": {"name": "Orders", "website": "https://orders.example.com"},
     "replace_account": {"name": "Orders and returns", "website": "https://orders.example.com"},
     "update_account": {"rate_limit_per_second": 50},
@@ -139,6 +145,8 @@ ANSWERS: dict[str, Json] = {
     "register": _written(USER),
     "log_in": _written({"token": _BEARER, "user": USER}),
     "log_out": _written(None),
+    "change_password": _written(None),
+    "accept_invitation": _written({**USER, "id": _BOB, "email": "bob@example.com"}),
     "me": {**USER, "may_create_accounts": True},
     "list_accounts": _page("/accounts/", ACCOUNT),
     "create_account": _written({**ACCOUNT, "app_secret_token": _TOKEN}),
@@ -160,7 +168,7 @@ ANSWERS: dict[str, Json] = {
     "test_destination": _written(SAMPLE),
     "rotate_signing_secret": _written(_NEW_SECRET),
     "list_members": _page(f"{_IN_ACCOUNT}/members/", MEMBER),
-    "add_member": _written(MEMBER),
+    "add_member": _written({**MEMBER, "invitation_sent": True}),
     "read_member": MEMBER,
     "replace_member": _written(_ADMIN),
     "update_member": _written(_ADMIN),

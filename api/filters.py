@@ -48,8 +48,8 @@ class Search(django_filters.CharFilter):
     """Rows that contain the text in any of these fields, in upper or lower case."""
 
     def __init__(self, *fields: str, **options: Any) -> None:
-        label = f"Contained in {' or '.join(fields)}."
-        super().__init__(max_length=LONGEST_SEARCH, label=label, **options)  # type: ignore[no-untyped-call] # django-filter has no types
+        options.setdefault("label", f"Contained in {' or '.join(fields)}.")
+        super().__init__(max_length=LONGEST_SEARCH, **options)  # type: ignore[no-untyped-call] # django-filter has no types
         self._fields = fields
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:

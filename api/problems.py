@@ -92,6 +92,13 @@ DESTINATION_DELETED = Problem(
 PAYLOAD_ERASED = Problem(
     409, "payload-erased", "The event's content was erased", "Conflict", "There is nothing left to send."
 )
+ANSWER_LOST = Problem(
+    409,
+    "answer-lost",
+    "This was done, but its answer can't be read any more",
+    "Conflict",
+    "Read the resource to see what came of it; a new Idempotency-Key would do it again.",
+)
 NO_LENGTH = Problem(
     411, "length-required", "Content-Length is needed", detail="Send the body with its length, not in chunks."
 )
@@ -100,6 +107,12 @@ STALE = Problem(
 )
 TOO_LARGE = Problem(413, "content-too-large", "The body is too large")
 TYPE = Problem(415, "unsupported-media-type", "Only application/json in utf-8 is read here")
+KEY_REUSED = Problem(
+    422,
+    "idempotency-key-reused",
+    "This Idempotency-Key was used for another request",
+    detail="Use a new key for each request, and the same only to repeat it.",
+)
 TOO_MANY = Problem(429, "too-many-requests", "Too many requests", "Too Many Requests")
 INTERNAL = Problem(500, "internal-error", "Something failed on our side", "Internal Error", "It is logged.")
 UNAVAILABLE = Problem(

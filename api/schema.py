@@ -188,6 +188,8 @@ class Schema(AutoSchema):
             found += [problems.NOT_FOUND]
         if self._is_conditional():
             found += [problems.STALE]
+        if self._is_repeatable():
+            found += [problems.ANSWER_LOST, problems.KEY_REUSED]
         found += getattr(self.view, "problems", {}).get(self._action, ())
         return list(dict.fromkeys(found))
 

@@ -7,6 +7,7 @@ from api.views.auth import Authentication
 from api.views.destinations import Destinations
 from api.views.events import Events
 from api.views.logs import Logs
+from api.views.members import Members
 
 ACCOUNT = "accounts/<str:account_id>"
 
@@ -14,6 +15,7 @@ router = SimpleRouter(use_regex_path=False)
 router.register("auth", Authentication, "auth")
 router.register("accounts", Accounts, "accounts")
 router.register(f"{ACCOUNT}/destinations", Destinations, "destinations")
+router.register(f"{ACCOUNT}/members", Members, "members")
 router.register(f"{ACCOUNT}/logs", Logs, "logs")
 router.register(f"{ACCOUNT}/events", Events, "events")
 

@@ -1,6 +1,6 @@
 """The accounts that the caller is a member of."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import django_filters
 from django.contrib.auth import get_user_model
@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from accounts import operations, queries
 from api import filters, problems
-from api.endpoint import Endpoint, written
+from api.endpoint import Endpoint, found, written
 from api.fields import Moment, Number, Strict, Text
 from api.problems import Problem
 from api.schema import NOTHING, envelope
@@ -107,25 +107,28 @@ class Accounts(Endpoint):
 
     def create(self, _request: Request) -> Response:
         made = operations.create_account(actor=self.user, **self.content(AccountFields))
-        shown = self._shown(made.account.pk)
-        return written({**shown, "app_secret_token": made.app_secret_token}, status=201)
+        shown = AccountFields(made.account).data
+        secret = {"app_secret_token": made.app_secret_token}
+        return written(shown | secret, status=201, revision=made.account.revision)
 
     def retrieve(self, _request: Request, **_: str) -> Response:
-        return Response(self._shown(self.id("account_id")))
+        account = queries.account(self.user, self.id("account_id"))
+        return found(AccountFields(account).data, revision=account.revision)
 
     def update(self, _request: Request, *, partial: bool = False, **_: str) -> Response:
         account = operations.update_account(
             actor=self.user,
             account_id=self.id("account_id"),
             changes=self.content(AccountFields, partial=partial),
+            revision=self.expected,
         )
-        return written(self._shown(account.pk))
+        return written(AccountFields(account).data, revision=account.revision)
 
     def partial_update(self, request: Request, **path: str) -> Response:
         return self.update(request, partial=True, **path)
 
     def destroy(self, _request: Request, **_: str) -> Response:
-        operations.delete_account(actor=self.user, account_id=self.id("account_id"))
+        operations.delete_account(actor=self.user, account_id=self.id("account_id"), revision=self.expected)
         return written(None)
 
     @extend_schema(
@@ -137,7 +140,10 @@ class Accounts(Endpoint):
     @action(detail=True, methods=["post"], url_path="token/rotate")
     def rotate_token(self, _request: Request, **_: str) -> Response:
         made = operations.rotate_token(
-            actor=self.user, account_id=self.id("account_id"), **self.content(Rotation)
+            actor=self.user,
+            account_id=self.id("account_id"),
+            revision=self.expected,
+            **self.content(Rotation),
         )
         shown = RotatedToken(
             {
@@ -146,7 +152,4 @@ class Accounts(Endpoint):
                 "token_created_at": made.token.created_at,
             }
         )
-        return written(shown.data, status=201)
-
-    def _shown(self, account_id: Any) -> dict[str, Any]:
-        return AccountFields(queries.account(self.user, account_id)).data
+        return written(shown.data, status=201, revision=made.token.account.revision)

@@ -1,4 +1,4 @@
-"""How do people come in and go out?"""
+"""How do people come in and go out, and how do they get a password, or another one?"""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import operations, queries
-from api import problems
+from api import callers, problems
 from api.endpoint import Endpoint, written
 from api.fields import Flag, Moment, Nothing, Strict, Text
 from api.problems import Problem
@@ -63,6 +63,20 @@ class Credentials(Strict):
     session = Flag(default=False)
 
 
+class PasswordChange(Strict):
+    """Both are required; for the new one the rules are those of registering."""
+
+    current_password = Text(max_length=LONGEST_INPUT, write_only=True, help_text="The present one.")
+    new_password = Text(max_length=LONGEST_INPUT, write_only=True, help_text="From now on.")
+
+
+class Acceptance(Strict):
+    """Both are required; for the password the rules are those of registering."""
+
+    token = Text(max_length=LONGEST_INPUT, write_only=True, help_text="It is in the mail that invited you.")
+    password = Text(max_length=LONGEST_INPUT, write_only=True)
+
+
 class LoggedIn(Strict):
     """`token` is shown once; null for a session."""
 
@@ -70,23 +84,29 @@ class LoggedIn(Strict):
     user = UserFields(read_only=True)
 
 
+USER_WRITTEN = envelope("UserWritten", UserFields())
+
+
 class Authentication(Endpoint):
-    """Register, log in, log out, and who am I."""
+    """Register, log in, log out, change the password, accept an invitation, and who am I."""
 
     tag = "auth"
+    answers_once = False
     serializer_class = UserFields
     filter_backends = []
     pagination_class = None  # type: ignore[assignment] # DRF takes None for: no pages
     problems: ClassVar[dict[str, tuple[Problem, ...]]] = {
         "register": (problems.BUSY,),
         "log_in": (problems.WRONG_CREDENTIALS, problems.BUSY),
+        "change_password": (problems.BUSY,),
+        "accept_invitation": (problems.BUSY,),
     }
 
     @extend_schema(
         operation_id="register",
         summary="Register",
         request=Registration,
-        responses={201: envelope("UserWritten", UserFields())},
+        responses={201: USER_WRITTEN},
     )
     @action(
         detail=False,
@@ -102,6 +122,8 @@ class Authentication(Endpoint):
     @extend_schema(
         operation_id="log_in",
         summary="Log in",
+        description="A wrong password and an unknown user are told alike. After some tries that failed, for one "
+        "e-mail address or from one place, there are growing pauses: 429, and `Retry-After` says for how long.",
         request=Credentials,
         responses={200: envelope("LoggedInWritten", LoggedIn())},
     )
@@ -113,7 +135,7 @@ class Authentication(Endpoint):
         permission_classes=[AllowAny],
     )
     def log_in(self, request: Request) -> Response:
-        given = self.content(Credentials)
+        given = {**self.content(Credentials), "address": _place(request)}
         if given.pop("session"):
             user = operations.open_session(**given)
             auth.login(_plain(request), user, backend=BACKEND)
@@ -138,10 +160,50 @@ class Authentication(Endpoint):
             auth.logout(_plain(request))
         return written(None)
 
+    @extend_schema(
+        operation_id="change_password",
+        summary="Change my password",
+        description="All your tokens and sessions end at once, also the one that asks: log in again. A wrong "
+        "present password counts like a log-in that failed.",
+        request=PasswordChange,
+        responses={200: NOTHING},
+    )
+    @action(detail=False, methods=["post"], url_path="password")
+    def change_password(self, request: Request) -> Response:
+        operations.change_password(actor=self.user, **self.content(PasswordChange), address=_place(request))
+        if not isinstance(request.auth, str):
+            auth.logout(_plain(request))
+        return written(None)
+
+    @extend_schema(
+        operation_id="accept_invitation",
+        summary="Accept an invitation",
+        description="Sets the first password of somebody who was added to an account, once and before the "
+        "invitation expires; then log in.",
+        request=Acceptance,
+        responses={200: USER_WRITTEN},
+    )
+    @action(
+        detail=False,
+        methods=["post"],
+        url_path="invitations/accept",
+        authentication_classes=[],
+        permission_classes=[AllowAny],
+    )
+    def accept_invitation(self, request: Request) -> Response:
+        user = operations.accept_invitation(**self.content(Acceptance), address=_place(request))
+        return written(UserFields(user).data)
+
     @extend_schema(operation_id="me", summary="Who am I", request=None, responses={200: Me})
     @action(detail=False, methods=["get"], url_path="me")
     def me(self, _request: Request) -> Response:
         return Response(Me(self.user).data)
+
+
+def _place(request: Request) -> str:
+    """Where failures are counted; "" where the server could not say, so that they aren't everybody's."""
+    address = callers.address_of(request)
+    return "" if address == callers.UNKNOWN else callers.neighbourhood(address)
 
 
 def _plain(request: Request) -> HttpRequest:

@@ -14,7 +14,7 @@ from accounts.operations import access
 from accounts.roles import Action
 from accounts.validators import HTTP_METHODS
 from api import filters, problems
-from api.endpoint import Endpoint, written
+from api.endpoint import Endpoint, found, written
 from api.fields import Flag, Moment, Nothing, Number, Strict, Text, Texts
 from api.problems import Problem
 from api.schema import NOTHING, envelope
@@ -157,22 +157,26 @@ class Destinations(Endpoint):
             actor=self.user, account_id=self.id("account_id"), **self._content()
         )
         shown = DestinationFields(made.destination).data
-        return written({**shown, "signing_secret": made.signing_secret}, status=201)
+        secret = {"signing_secret": made.signing_secret}
+        return written(shown | secret, status=201, revision=made.destination.revision)
 
     def retrieve(self, _request: Request, **_: str) -> Response:
         self._readable()
-        return Response(DestinationFields(queries.destination(**self._ids())).data)
+        destination = queries.destination(**self._ids())
+        return found(DestinationFields(destination).data, revision=destination.revision)
 
     def update(self, _request: Request, *, partial: bool = False, **_: str) -> Response:
         changes = self._content(partial=partial)
-        changed = operations.update_destination(actor=self.user, **self._ids(), changes=changes)
-        return written(DestinationFields(changed).data)
+        changed = operations.update_destination(
+            actor=self.user, **self._ids(), changes=changes, revision=self.expected
+        )
+        return _written(changed)
 
     def partial_update(self, request: Request, **path: str) -> Response:
         return self.update(request, partial=True, **path)
 
     def destroy(self, _request: Request, **_: str) -> Response:
-        operations.delete_destination(actor=self.user, **self._ids())
+        operations.delete_destination(actor=self.user, **self._ids(), revision=self.expected)
         return written(None)
 
     @extend_schema(
@@ -184,8 +188,7 @@ class Destinations(Endpoint):
     @action(detail=True, methods=["post"])
     def pause(self, _request: Request, **_: str) -> Response:
         self.content(Nothing)
-        paused = operations.pause_destination(actor=self.user, **self._ids())
-        return written(DestinationFields(paused).data)
+        return _written(operations.pause_destination(actor=self.user, **self._ids(), revision=self.expected))
 
     @extend_schema(
         operation_id="resume_destination",
@@ -196,8 +199,7 @@ class Destinations(Endpoint):
     @action(detail=True, methods=["post"])
     def resume(self, _request: Request, **_: str) -> Response:
         self.content(Nothing)
-        resumed = operations.resume_destination(actor=self.user, **self._ids())
-        return written(DestinationFields(resumed).data)
+        return _written(operations.resume_destination(actor=self.user, **self._ids(), revision=self.expected))
 
     @extend_schema(
         operation_id="test_destination",
@@ -223,9 +225,10 @@ class Destinations(Endpoint):
     @action(detail=True, methods=["post"], url_path="signing-secret/rotate")
     def rotate_signing_secret(self, _request: Request, **_: str) -> Response:
         made = operations.rotate_signing_secret(
-            actor=self.user, **self._ids(), **self.content(SecretRotation)
+            actor=self.user, **self._ids(), revision=self.expected, **self.content(SecretRotation)
         )
-        return written({"signing_secret": made.signing_secret}, status=201)
+        secret = {"signing_secret": made.signing_secret}
+        return written(secret, status=201, revision=made.destination.revision)
 
     def _ids(self) -> dict[str, Any]:
         return {"account_id": self.id("account_id"), "destination_id": self.id("destination_id")}
@@ -240,3 +243,7 @@ class Destinations(Endpoint):
         if "shown_headers" in content:
             content["headers"] = content.pop("shown_headers")
         return content
+
+
+def _written(destination: "Destination") -> Response:
+    return written(DestinationFields(destination).data, revision=destination.revision)
