@@ -40,6 +40,7 @@ _READ = frozenset(
         b"transfer-encoding",
     )
 )
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 # What stands in for a header that was sent twice: no check lets it pass.
 _TWICE = b"\x00"
 _VISIBLE = bytes(range(0x21, 0x7F))
@@ -56,53 +57,71 @@ class Accepts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole response. Those that never differ are made once, below."""
+    """A whole response, and how it is counted. Those that never differ are made once, below."""
 
+    reason: str
     status: int
     headers: Headers
     body: bytes
 
 
-def _answer(status: int, content: Mapping[str, Any], *headers: tuple[bytes, bytes]) -> Answer:
+def _answer(reason: str, status: int, content: Mapping[str, Any], *headers: tuple[bytes, bytes]) -> Answer:
     body = orjson.dumps(content)
     return Answer(
+        reason,
         status,
         [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
+            _NOSNIFF,
             *headers,
         ],
         body,
     )
 
 
-def _invalid(status: int, field: str, message: str, *headers: tuple[bytes, bytes]) -> Answer:
+def _invalid(reason: str, status: int, field: str, message: str, *headers: tuple[bytes, bytes]) -> Answer:
     content = {"success": False, "message": "Invalid Data", "errors": {field: [message]}}
-    return _answer(status, content, *headers)
+    return _answer(reason, status, content, *headers)
 
 
 _CLOSE = (b"connection", b"close")
-METHOD = _invalid(405, "method", "Only POST is allowed here.", (b"allow", b"POST"))
-NO_LENGTH = _invalid(411, "Content-Length", "Send the length of the body; chunked bodies are not taken.")
-BAD_LENGTH = _invalid(400, "Content-Length", "This is not one length.", _CLOSE)
-LENGTH_DIFFERS = _invalid(400, "Content-Length", "The body is not as long as this says.", _CLOSE)
-TYPE = _invalid(415, "Content-Type", "Must be application/json, in utf-8.")
-ENCODING = _invalid(415, "Content-Encoding", "Send the body as it is, not encoded.")
-EVENT_ID = _invalid(400, "CL-X-EVENT-ID", "Send one, of 1 to 128 visible ASCII characters.")
-NOT_JSON = _invalid(400, "body", "This is not valid JSON.")
-NO_OBJECT = _invalid(400, "body", "Must be a JSON object.")
-TOO_SLOW = _invalid(408, "body", "The body did not arrive in time.", _CLOSE)
-CONFLICT = _invalid(409, "CL-X-EVENT-ID", "This event id was used before, with other content.")
+METHOD = _invalid("method", 405, "method", "Only POST is allowed here.", (b"allow", b"POST"))
+NO_LENGTH = _invalid(
+    "no_length", 411, "Content-Length", "Send the length of the body; chunked bodies are not taken."
+)
+BAD_LENGTH = _invalid("bad_length", 400, "Content-Length", "This is not one length.", _CLOSE)
+LENGTH_DIFFERS = _invalid(
+    "length_differs", 400, "Content-Length", "The body is not as long as this says.", _CLOSE
+)
+TYPE = _invalid("content_type", 415, "Content-Type", "Must be application/json, in utf-8.")
+ENCODING = _invalid("content_encoding", 415, "Content-Encoding", "Send the body as it is, not encoded.")
+EVENT_ID = _invalid("event_id", 400, "CL-X-EVENT-ID", "Send one, of 1 to 128 visible ASCII characters.")
+NOT_JSON = _invalid("not_json", 400, "body", "This is not valid JSON.")
+NO_OBJECT = _invalid("no_object", 400, "body", "Must be a JSON object.")
+TOO_SLOW = _invalid("too_slow", 408, "body", "The body did not arrive in time.", _CLOSE)
+CONFLICT = _invalid("conflict", 409, "CL-X-EVENT-ID", "This event id was used before, with other content.")
 UNAUTHENTICATED = _answer(
-    401, {"success": False, "message": "Unauthenticated"}, (b"www-authenticate", b"CL-X-TOKEN")
+    "unauthenticated",
+    401,
+    {"success": False, "message": "Unauthenticated"},
+    (b"www-authenticate", b"CL-X-TOKEN"),
 )
 _UNAVAILABLE = {"success": False, "message": "Unavailable"}
-UNAVAILABLE = _answer(503, _UNAVAILABLE, (b"retry-after", b"1"))
+UNAVAILABLE = _answer("unavailable", 503, _UNAVAILABLE, (b"retry-after", b"1"))
+
+
+STORED = ("accepted", "duplicate")
+REASONS = (
+    *STORED,
+    *(answer.reason for answer in list(globals().values()) if isinstance(answer, Answer)),
+    *("too_large", "rate_limited"),
+)
 
 
 def too_large(most_bytes: int) -> Answer:
-    return _invalid(413, "body", f"At most {most_bytes} bytes are taken.", _CLOSE)
+    return _invalid("too_large", 413, "body", f"At most {most_bytes} bytes are taken.", _CLOSE)
 
 
 class _Refused(Exception):
@@ -120,6 +139,7 @@ class Receiver:
         self._seconds = seconds
         self._large_bytes = 0
         self._too_large = too_large(most_bytes)
+        self.answered = dict.fromkeys(REASONS, 0)  # how often, since the process began (api.metrics)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         try:
@@ -129,6 +149,7 @@ class Receiver:
         except Exception:
             log.exception("receiving an event failed")
             answer = UNAVAILABLE
+        self.answered[answer.reason] += 1
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
@@ -238,14 +259,14 @@ def _check_content(body: bytes) -> None:
 
 
 def _accepted(verdict: Verdict, name: str) -> Answer:
-    return _received(202, verdict, name)
+    return _received("accepted", 202, verdict, name)
 
 
 def _duplicate(verdict: Verdict, name: str) -> Answer:
-    return _received(200, verdict, name)
+    return _received("duplicate", 200, verdict, name)
 
 
-def _received(status: int, verdict: Verdict, name: str) -> Answer:
+def _received(reason: str, status: int, verdict: Verdict, name: str) -> Answer:
     content = {
         "success": True,
         "message": "Data Received",
@@ -259,9 +280,9 @@ def _received(status: int, verdict: Verdict, name: str) -> Answer:
     }
     # A known id is answered without reading the gate: what is left isn't known.
     if status == 200 or not verdict.limit:
-        return _answer(status, content)
+        return _answer(reason, status, content)
     left = (b"ratelimit", b'"account";r=%d' % verdict.remaining)
-    return _answer(status, content, _policy(verdict.limit), left)
+    return _answer(reason, status, content, _policy(verdict.limit), left)
 
 
 def _limited(verdict: Verdict, _name: str) -> Answer:
@@ -285,6 +306,7 @@ _VERDICTS = {
 @functools.lru_cache(maxsize=256)
 def too_many(limit: int, seconds: int) -> Answer:
     return _answer(
+        "rate_limited",
         429,
         {"success": False, "message": "Too Many Requests"},
         (b"retry-after", b"%d" % seconds),
@@ -295,7 +317,7 @@ def too_many(limit: int, seconds: int) -> Answer:
 
 @functools.lru_cache(maxsize=256)
 def _away(seconds: int) -> Answer:
-    return _answer(503, _UNAVAILABLE, (b"retry-after", b"%d" % seconds))
+    return _answer("unavailable", 503, _UNAVAILABLE, (b"retry-after", b"%d" % seconds))
 
 
 @functools.lru_cache(maxsize=256)

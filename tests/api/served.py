@@ -11,6 +11,7 @@ import orjson
 from api.bridge import Bridge
 from api.doors import Doors
 from api.health import Health
+from api.metrics import Metrics
 from api.receiver import Receiver
 from outbox.intake import Outcome, Submission, Verdict
 
@@ -50,9 +51,11 @@ def straw(environ, start_response):
 
 
 intake = Intake()
+receiving = Receiver(intake, most_bytes=100_000, seconds=1.0)
 application = Doors(
     intake=intake,
-    receiving=Receiver(intake, most_bytes=100_000, seconds=1.0),
+    receiving=receiving,
     checking=Health(list),
+    measuring=Metrics(receiving.answered, ask=lambda: None),
     django=Bridge(straw, threads=2, most_bytes=100_000, seconds=1.0),
 )
