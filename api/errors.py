@@ -21,6 +21,7 @@ from accounts.operations import idempotency
 from api import problems
 from api.problems import Problem
 from delivery.queries import NoSuchDeliveryError
+from eventstore import history
 from outbox import requests
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
 
 
 def _problem(error: Exception) -> Problem | None:
+    if history.is_restored(error):
+        return problems.RESTORED
     return next((problem for kinds, problem in TABLE if isinstance(error, kinds)), None)
 
 

@@ -118,5 +118,12 @@ INTERNAL = Problem(500, "internal-error", "Something failed on our side", "Inter
 UNAVAILABLE = Problem(
     503, "unavailable", "The database is away", "Unavailable", "Nothing was lost; try again in a moment."
 )
+RESTORED = Problem(
+    503,
+    "unavailable",
+    "A restore waits to be acknowledged",
+    "Unavailable",
+    "Nothing is changed until an operator has done so.",
+)
 BUSY = Problem(503, "busy", "Too many are logging in or registering", "Unavailable", "Try again in a moment.")
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Problem))
