@@ -34,6 +34,11 @@ class Person:
     def delete(self, path: str) -> Any:
         return self._client().delete("/api/v1" + path)
 
+    def ask(self, method: str, path: str, content: Any = None, **headers: str) -> Any:
+        """With headers: `If_Match='"1"'`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return getattr(self._client(), method)("/api/v1" + path, content, headers=named, format="json")
+
     def _client(self) -> APIClient:
         client = APIClient()
         client.credentials(HTTP_AUTHORIZATION=f"Bearer {self.token}")
