@@ -40,6 +40,7 @@ class TooManyFailures(Exception):
     def __init__(self, wait_seconds: int) -> None:
         super().__init__(wait_seconds)
         self.wait_seconds = wait_seconds
+        self.detail = f"Too many tries failed; the next one is looked at in {wait_seconds} s."
 
 
 class _Counted(NamedTuple):

@@ -89,7 +89,7 @@ class Watch(threading.Thread):
             time.sleep(LOOK_SECONDS)
 
     def look(self, now: float) -> None:
-        tasks.ensure_schedule()
+        tasks.ensure_schedules()
         free = slots.free(settings.DRAIN_SLOTS)
         self._free_since = {slot: self._free_since.get(slot, now) for slot in free}
         for slot in free:

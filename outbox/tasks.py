@@ -1,9 +1,10 @@
-"""What does Django-Q2 run for us? The drains, and each minute a look whether one is missing.
+"""What does Django-Q2 run for us? The drains, each minute a look whether one is missing, each hour a sweep.
 
 Nothing depends on its tables: a task that comes twice finds its slot taken, and lost ones are enqueued again.
 """
 
 import logging
+from typing import Any
 
 import psycopg
 from django.conf import settings
@@ -16,7 +17,14 @@ from outbox.worker import stopping
 
 logger = logging.getLogger("outbox.worker")
 
-SCHEDULE = "outbox: ensure drains"
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "outbox: ensure drains": {
+        "func": "outbox.tasks.ensure_drains",
+        "schedule_type": Schedule.MINUTES,
+        "minutes": 1,
+    },
+    "accounts: sweep": {"func": "accounts.housekeeping.sweep", "schedule_type": Schedule.HOURLY},
+}
 SLACK_SECONDS = 5
 
 
@@ -57,16 +65,15 @@ def first_run_seconds(slot: int) -> float:
     return float(settings.DRAIN_SECONDS * (slot + 1) / settings.DRAIN_SLOTS)
 
 
-def ensure_schedule() -> None:
-    """The watchdog's row, exactly one, whoever truncated or doubled it."""
-    kept = Schedule.objects.filter(name=SCHEDULE).order_by("pk").first()
-    if kept is None:
-        Schedule.objects.create(
-            name=SCHEDULE, func="outbox.tasks.ensure_drains", schedule_type=Schedule.MINUTES, minutes=1
-        )
-        return
-    # Two commands that start at once may both have made one; both keep the older.
-    Schedule.objects.filter(name=SCHEDULE, pk__gt=kept.pk).delete()
+def ensure_schedules() -> None:
+    """Exactly one row of each, whoever truncated or doubled it."""
+    for name, task in SCHEDULES.items():
+        kept = Schedule.objects.filter(name=name).order_by("pk").first()
+        if kept is None:
+            Schedule.objects.create(name=name, **task)
+        else:
+            # Two commands that start at once may both have made one; both keep the older.
+            Schedule.objects.filter(name=name, pk__gt=kept.pk).delete()
 
 
 def _succeed(slot: int) -> None:

@@ -122,8 +122,9 @@ class Authentication(Endpoint):
     @extend_schema(
         operation_id="log_in",
         summary="Log in",
-        description="A wrong password and an unknown user are told alike. After some tries that failed, for one "
-        "e-mail address or from one place, there are growing pauses: 429, and `Retry-After` says for how long.",
+        description="A wrong password and an unknown user are told alike. After some tries that failed, for "
+        "one e-mail address or from one place, there are growing pauses: 429, and `Retry-After` says for "
+        "how long.",
         request=Credentials,
         responses={200: envelope("LoggedInWritten", LoggedIn())},
     )

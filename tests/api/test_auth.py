@@ -162,7 +162,7 @@ def test_a_session_that_nobody_began_is_nobodys(alice, key):
     assert client.post("/api/v1/auth/login/", content, format="json").status_code == 200
 
 
-PUBLIC = {"register", "login"}
+PUBLIC = {"register", "login", "invitations"}
 
 
 def _paths() -> list[str]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from django.utils.module_loading import import_string
 from django_q.models import OrmQ, Schedule
 from psycopg import sql
 
@@ -96,14 +97,20 @@ def test_a_slot_that_was_taken_in_between_is_no_reason(database, settings):
     assert not watch.stuck
 
 
-def test_the_watchdog_is_scheduled_exactly_once(database):
-    tasks.ensure_schedule()
-    (kept,) = Schedule.objects.all()
-    tasks.ensure_schedule()
-    assert [schedule.pk for schedule in Schedule.objects.all()] == [kept.pk]
-    Schedule.objects.create(name=kept.name, func=kept.func, schedule_type=kept.schedule_type, minutes=1)
-    tasks.ensure_schedule()
-    assert [schedule.pk for schedule in Schedule.objects.all()] == [kept.pk]
+def test_the_watchdog_and_the_sweep_are_scheduled_exactly_once(database):
+    tasks.ensure_schedules()
+    kept = list(Schedule.objects.order_by("pk"))
+    assert {schedule.func for schedule in kept} == {
+        "outbox.tasks.ensure_drains",
+        "accounts.housekeeping.sweep",
+    }
+    for schedule in kept:
+        assert callable(import_string(schedule.func))
+        Schedule.objects.create(
+            name=schedule.name, func=schedule.func, schedule_type=schedule.schedule_type, minutes=1
+        )
+    tasks.ensure_schedules()
+    assert list(Schedule.objects.order_by("pk")) == kept
 
 
 def test_the_watchdog_asks_for_the_missing_drains_alone(database, settings):
