@@ -129,7 +129,7 @@ class Schema(AutoSchema):
         return self._action in CONDITIONAL
 
     def _is_cached(self) -> bool:
-        return self.method == "GET" and self.path.startswith(BELOW_ACCOUNTS)
+        return bool(self.method == "GET")
 
     def _is_repeatable(self) -> bool:
         return self.method == "POST" and self.path.startswith(BELOW_ACCOUNTS)

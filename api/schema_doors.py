@@ -193,7 +193,10 @@ def _metrics() -> Json:
         "summary": "Numbers for Prometheus",
         "description": "Only from the machine itself, or with `METRICS_TOKEN` as the bearer.",
         "security": [{}, {"metrics": []}],
-        "responses": {"200": {"description": "Prometheus' text format", "content": {"text/plain": text}}},
+        "responses": {
+            "200": {"description": "Prometheus' text format", "content": {"text/plain": text}},
+            "404": {"$ref": "#/components/responses/NotFound"},
+        },
     }
 
 

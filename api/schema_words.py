@@ -53,6 +53,8 @@ WORDS: dict[str, Json] = {
 BOUNDS: dict[str, Json] = {
     "email": {"maxLength": validators.LONGEST_EMAIL},
     "password": {"minLength": 8, "maxLength": validators.LONGEST_PASSWORD},
+    "current_password": {"minLength": 1, "maxLength": 2000},
+    "new_password": {"minLength": 8, "maxLength": validators.LONGEST_PASSWORD},
     "name": {
         "maxLength": validators.LONGEST_NAME,
         "pattern": rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$",

@@ -10,11 +10,12 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass(frozen=True)
 class Stage:
-    """`bearer`: the Admin's; `token`: the account's; `ids`: by their names in paths."""
+    """`bearer`: the Admin's; `token`: the account's; `metrics`: the operator's; `ids`: by their names in paths."""
 
     url: str
     bearer: str
     token: str
+    metrics: str
     ids: dict[str, list[str]]
 
     def write(self, path: Path) -> None:

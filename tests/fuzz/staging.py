@@ -12,6 +12,7 @@ from tests.fuzz.stage import PASSWORD, Stage
 from tests.outbox.workers import Alice
 from tests.receivers import Answer, Receiver
 
+METRICS_TOKEN = "only-for-tests-of-metrics-0123456789"
 LOOPBACK = "127.0.0.0/8"
 EVENTS = 10
 
@@ -35,6 +36,7 @@ def prepare(url: str) -> Stage:
         url=url,
         bearer=operations.log_in(email=alice.user.email, password=PASSWORD).access_token,
         token=operations.rotate_token(actor=alice.user, account_id=account).app_secret_token,
+        metrics=METRICS_TOKEN,
         ids={name: [str(one) for one in found] for name, found in ids.items()},
     )
 

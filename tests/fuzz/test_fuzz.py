@@ -4,20 +4,24 @@ Schemathesis reads the committed document and makes requests of it, right ones a
 server on a real database: `FUZZ_SECONDS` of them (`make fuzz`), else a bounded and repeatable lot.
 """
 
+import copy
+import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.api import servers
-from tests.api.documented import COMMITTED
+from tests.api.documented import COMMITTED, document, operations
 from tests.fuzz import staging
 from tests.fuzz.stage import Stage
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))
+STATUSES = "statuses"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 SERVER = {
@@ -26,6 +30,8 @@ SERVER = {
     "DESTINATION_ALLOW": staging.LOOPBACK,
     "DESTINATIONS_PER_ACCOUNT": "10000",
     "RATE_LIMIT_MAX": "1000000",
+    "METRICS_TOKEN": staging.METRICS_TOKEN,
+    "TRUSTED_PROXIES": "1",  # the hooks say where a request comes from
     "LOG_LEVEL": "WARNING",
 }
 
@@ -45,10 +51,29 @@ def site(database, tmp_path) -> Iterator[tuple[Stage, Path]]:
 @pytest.mark.timeout(120 + 2 * SECONDS)
 def test_the_api_is_as_its_document_says(site, tmp_path):
     prepared, log = site
-    done = fuzz(prepared, tmp_path, *_extent())
+    done = fuzz(prepared, COMMITTED, tmp_path, *_extent())
     errors = log.read_text()
     assert done.returncode == 0, f"{done.stdout}\n{errors[-5000:]}"
     assert '"level":"error"' not in errors, errors[-5000:]
+    seen = _statuses(tmp_path)
+    for _, _, operation in operations(document()):
+        name = operation["operationId"]
+        assert any(200 <= status < 300 for status in seen[name]), f"{name} was never done: {seen[name]}"
+
+
+@pytest.mark.slow
+def test_a_document_that_is_wrong_is_noticed(site, tmp_path):
+    prepared, _ = site
+    wrong = copy.deepcopy(document())
+    wrong["components"]["schemas"]["Account"]["properties"]["name"]["type"] = "integer"
+    del wrong["paths"]["/api/v1/accounts/"]["get"]["responses"]["400"]
+    place = tmp_path / "wrong.json"
+    place.write_text(json.dumps(wrong))
+    only = ("--include-operation-id", "list_accounts", "--phases", "examples,coverage")
+    done = fuzz(prepared, place, tmp_path, *only)
+    assert done.returncode == 1
+    assert "Undocumented status code" in done.stdout
+    assert "is not of type" in done.stdout
 
 
 def _extent() -> list[str]:
@@ -57,15 +82,25 @@ def _extent() -> list[str]:
     return ["--max-examples", "5", "--generation-deterministic"]
 
 
-def fuzz(prepared: Stage, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def _statuses(folder: Path) -> dict[str, set[int]]:
+    """What each operation was answered with."""
+    seen: dict[str, set[int]] = defaultdict(set)
+    for line in (folder / STATUSES).read_text().splitlines():
+        name, status = line.split()
+        seen[name].add(int(status))
+    return seen
+
+
+def fuzz(prepared: Stage, against: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     place = folder / "stage.json"
     prepared.write(place)
     environment = {
         "FUZZ_STAGE": str(place),
+        "FUZZ_STATUSES": str(folder / STATUSES),
         "PYTHONPATH": str(COMMITTED.parents[1]),
     }
     argv = [
-        *(str(SCHEMATHESIS), "--config-file", str(CONFIG), "run", str(COMMITTED), "--url", prepared.url),
+        *(str(SCHEMATHESIS), "--config-file", str(CONFIG), "run", str(against), "--url", prepared.url),
         *("--checks", "all", "--continue-on-failure", *options),
     ]
     return subprocess.run(
