@@ -8,7 +8,6 @@ them (ADR "Seen from outside"). Plain: granian's first process uses it without D
 import logging
 import os
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -118,10 +117,3 @@ def _as_line(_logger: Any, _name: str, fields: EventDict) -> str:
     exception = fields.pop("exception", "")
     said = " ".join((head, *(f"{name}={value}" for name, value in fields.items() if value not in {None, ""})))
     return "\n".join(filter(None, (_CONTROL.sub(" ", said), exception)))
-
-
-def granian(*, level: str, form: str) -> Mapping[str, Any]:
-    """What granian's `--log-config` holds: its loggers in our form."""
-    own = configuration(level=level, form=form)
-    loggers = {name: {"handlers": ["console"], "propagate": False} for name in ("_granian", "granian.access")}
-    return {key: own[key] for key in ("version", "formatters", "handlers")} | {"loggers": loggers}

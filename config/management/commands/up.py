@@ -113,10 +113,11 @@ def manage(name: str, environment: Mapping[str, str], *, label: str = "", ends_l
 
 
 def children_environment() -> dict[str, str]:
-    """Warnings only, unless asked for more: the screen is for what happens. Pipes have no colours."""
+    """Warnings only, for people, unless asked for more: the screen is for what happens. Pipes have no colours."""
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
     environment["LOG_LEVEL"] = environment.get("LOG_LEVEL", "").strip() or "WARNING"
+    environment["LOG_FORMAT"] = environment.get("LOG_FORMAT", "").strip() or "line"
     if sys.stdout.isatty() and not environment.get("NO_COLOR"):
         environment["FORCE_COLOR"] = "1"
     return environment

@@ -3,13 +3,14 @@
 import os
 import resource
 import sys
+import tempfile
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from api import health
+from api import health, metrics
 
 BACKLOG = 2048
 # Each connection counts, also one that says nothing: there is room for many, and none stays silent for long.
@@ -37,7 +38,15 @@ class Command(BaseCommand):
         _allow_files()
         sys.stdout.flush()
         # A pool is right where threads serve requests, and wrong in processes that fork (Django-Q2).
-        environment = os.environ | {"DATABASE_POOL": "1", "DJANGO_SETTINGS_MODULE": "config.settings"}
+        environment = os.environ | {
+            "DATABASE_POOL": "1",
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "LOG_FORMAT": settings.LOG_FORMAT,
+        }
+        environment.pop(metrics.FOLDER, None)
+        if workers > 1:
+            # Fresh: what is left of other processes would count on.
+            environment[metrics.FOLDER] = tempfile.mkdtemp(prefix="data-pusher-metrics-")
         os.execve(sys.executable, _argv(host=host, port=port, workers=workers), environment)  # noqa: S606 (no shell is wanted)
 
 
@@ -61,5 +70,5 @@ def _argv(*, host: str, port: int, workers: int) -> list[str]:
         *("--backpressure", str(CONNECTIONS), "--http1-header-read-timeout", str(SILENT_MS)),
         *("--respawn-failed-workers", "--respawn-interval", "1"),
         *("--workers-kill-timeout", str(max(1, settings.SHUTDOWN_GRACE_SECONDS - HEAD_START_SECONDS))),
-        *("--log-level", "warning"),
+        *("--log-level", "warning", "--log-config", str(settings.BASE_DIR / "config" / "granian.json")),
     ]
