@@ -5,7 +5,7 @@ from pathlib import Path
 from django.utils.csp import CSP
 
 from api.document import DOCUMENT
-from config import logs, secrets, traffic
+from config import logs, reporting, secrets, traffic
 from config.address import own_url
 from config.caches import MAX_ENTRIES
 from config.database import database
@@ -51,6 +51,8 @@ THROTTLE_ANONYMOUS = traffic.rate("THROTTLE_ANONYMOUS", text("THROTTLE_ANONYMOUS
 CORS_ALLOWED_ORIGINS = traffic.origins("CORS_ALLOWED_ORIGINS", listed("CORS_ALLOWED_ORIGINS"))
 METRICS_TOKEN = traffic.token("METRICS_TOKEN", text("METRICS_TOKEN"))
 LOG_LEVEL = traffic.one_of("LOG_LEVEL", text("LOG_LEVEL", "INFO").upper(), logs.LEVELS)
+SENTRY_DSN = reporting.checked_dsn(text("SENTRY_DSN"))
+SENTRY_ENVIRONMENT = text("SENTRY_ENVIRONMENT", "production")
 LOG_FORMAT = traffic.one_of("LOG_FORMAT", text("LOG_FORMAT", "json"), logs.FORMATS)
 
 # --- What the product promises, and its bounds ------------------------------------------------------------

@@ -113,7 +113,7 @@ def manage(name: str, environment: Mapping[str, str], *, label: str = "", ends_l
 
 
 def children_environment() -> dict[str, str]:
-    """Warnings only, for people, unless asked for more: the screen is for what happens. Pipes have no colours."""
+    """Only warnings, in lines for people, unless asked for more. Pipes have no colours."""
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
     environment["LOG_LEVEL"] = environment.get("LOG_LEVEL", "").strip() or "WARNING"
