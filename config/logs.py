@@ -72,10 +72,11 @@ class _Careful(ProcessorFormatter):
     """Before a record is put into words: takes out what may quote a client."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(_without_quotes(record))
+        return super().format(without_quotes(record))
 
 
-def _without_quotes(record: logging.LogRecord) -> logging.LogRecord:
+def without_quotes(record: logging.LogRecord) -> logging.LogRecord:
+    """A copy whose message has no path, no exception's words, and nothing of a suspicious request."""
     clean = logging.makeLogRecord(record.__dict__)
     if record.name.startswith("django.security"):
         clean.msg, clean.args = "a request was refused: %s", (record.name.rpartition(".")[2],)
