@@ -146,6 +146,14 @@ def add(document: Json) -> None:
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
                 _describe_parameter(parameter)
+            if _names(operation.get("requestBody", {})) & FEWEST.keys():
+                operation["requestBody"]["required"] = True
+
+
+def _names(body: Json) -> set[str]:
+    """Of the schemas of a request's body."""
+    schemas = (content["schema"] for content in body.get("content", {}).values())
+    return {schema.get("$ref", "").rpartition("/")[2] for schema in schemas}
 
 
 def _describe(component: str, schema: Json) -> None:

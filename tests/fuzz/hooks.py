@@ -27,6 +27,7 @@ NOT_ALL_SAID = {
     *("url", "website"),
 }
 _IDS: dict[str, Iterator[str]] = {name: itertools.cycle(found) for name, found in STAGE.ids.items()}
+_invitations = iter(STAGE.invitations)
 _numbers = itertools.count(1)
 _addresses = itertools.count(int(IPv4Address("10.0.0.1")))
 _session = requests.Session()
@@ -44,8 +45,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     _make_conditions_hold(case)
     for parameter in case.path_parameters or {}:
         case.path_parameters[parameter] = fresh.get(parameter) or next(_IDS[parameter])
-    if _name(case) in _NEEDS_A_NEW_PERSON and isinstance(case.body, dict) and next(_numbers) % 2:
-        case.body["email"] = _new_email()
+    if isinstance(case.body, dict) and next(_numbers) % 2:
+        case.body |= _FITTING.get(_name(case), dict)()
 
 
 def _make_conditions_hold(case: Any) -> None:
@@ -146,5 +147,11 @@ def _main() -> str:
 
 
 _MAKE = {"delete_account": _account, "delete_destination": _destination, "remove_member": _member}
+_FITTING = {
+    "register": lambda: {"email": _new_email()},
+    "add_member": lambda: {"email": _new_email()},
+    "log_in": lambda: {"email": STAGE.email, "password": PASSWORD},
+    "accept_invitation": lambda: {"token": next(_invitations, "used up")},
+    "change_password": lambda: {"current_password": PASSWORD},
+}
 _ENDS_TOKENS = {"log_out", "change_password"}
-_NEEDS_A_NEW_PERSON = {"register", "add_member"}

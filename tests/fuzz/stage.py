@@ -10,12 +10,16 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass(frozen=True)
 class Stage:
-    """`bearer`: the Admin's; `token`: the account's; `metrics`: the operator's; `ids`: by their names in paths."""
+    """`email`: the Admin's, whose password is PASSWORD; `bearer`: theirs; `token`: the
+    account's; `metrics`: the operator's; `ids`: by names in paths.
+    """
 
     url: str
+    email: str
     bearer: str
     token: str
     metrics: str
+    invitations: list[str]
     ids: dict[str, list[str]]
 
     def write(self, path: Path) -> None:

@@ -3,6 +3,9 @@
 All of it was really made: the events were accepted, attempted at a receiver, sealed and logged.
 """
 
+import re
+
+from django.core import mail
 from django.test import override_settings
 
 from accounts import operations, queries
@@ -34,11 +37,21 @@ def prepare(url: str) -> Stage:
     }
     return Stage(
         url=url,
+        email=alice.user.email,
         bearer=operations.log_in(email=alice.user.email, password=PASSWORD).access_token,
         token=operations.rotate_token(actor=alice.user, account_id=account).app_secret_token,
         metrics=METRICS_TOKEN,
+        invitations=[_invitation(alice, f"invited{number}@shop.example.org") for number in range(10)],
         ids={name: [str(one) for one in found] for name, found in ids.items()},
     )
+
+
+def _invitation(alice: Alice, email: str) -> str:
+    """The token in the letter."""
+    operations.add_member(actor=alice.user, account_id=alice.account_id, email=email, role="Normal user")
+    found = re.search(r"cli_[0-9A-Za-z_]+", mail.outbox[-1].body)
+    assert found is not None
+    return found[0]
 
 
 def _deliver(alice: Alice) -> None:

@@ -32,6 +32,7 @@ SERVER = {
     "RATE_LIMIT_MAX": "1000000",
     "METRICS_TOKEN": staging.METRICS_TOKEN,
     "TRUSTED_PROXIES": "1",  # the hooks say where a request comes from
+    "EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend",
     "LOG_LEVEL": "WARNING",
 }
 
