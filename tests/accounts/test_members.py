@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from accounts import operations, queries
 from accounts.models import Member, User
 from tests.accounts.conftest import add_destination, register
+from tests.accounts.races import at_once
 from tests.accounts.recorded import NOBODY, events, types
 
 
@@ -120,29 +121,6 @@ class TestLeaving:
         other = operations.create_account(actor=alice, name="Other").account
         with pytest.raises(operations.NotFound):
             operations.remove_member(actor=alice, account_id=other.pk, member_id=of(bob, account).pk)
-
-
-def at_once(*attempts: Callable[[], object]) -> list[str]:
-    """Each attempt in a session of its own, started together; answers what became of each."""
-    results = [""] * len(attempts)
-    start = threading.Barrier(len(attempts))
-
-    def run(place: int) -> None:
-        try:
-            start.wait(10)
-            attempts[place]()
-            results[place] = "done"
-        except Exception as error:  # noqa: BLE001 - told in the result
-            results[place] = type(error).__name__
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=[place]) for place in range(len(attempts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    return results
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""Registering, logging in and out: who gets in, and what a stranger can find out."""
+"""Registering, logging in and out, other passwords: who gets in, and what a stranger can find out."""
 
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth import authenticate, hashers
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -13,7 +14,7 @@ from accounts import operations, queries, tokens
 from accounts.models import AccessToken, User
 from config import settings as project
 from tests.accounts.conftest import PASSWORD, register
-from tests.accounts.recorded import events
+from tests.accounts.recorded import NOBODY, events, types
 
 pytestmark = pytest.mark.django_db
 
@@ -135,13 +136,78 @@ def test_a_wrong_log_in_hashes_once_whoever_it_is(alice, monkeypatch, email):
     assert len(hashed) == 1
 
 
-def test_who_was_deactivated_gets_in_no_more(alice):
-    text, _ = operations.log_in(email=alice.email, password=PASSWORD)
-    alice.is_active = False
-    alice.save()
-    assert queries.user_of_bearer(text) is None
+NEW_PASSWORD = "another horse, another staple"
+
+
+def test_with_another_password_all_tokens_end_and_the_old_one_is_no_more(alice, bob):
+    old = [operations.log_in(email=alice.email, password=PASSWORD).access_token for _ in range(2)]
+    others = operations.log_in(email=bob.email, password=PASSWORD).access_token
+    operations.change_password(actor=alice, current_password=PASSWORD, new_password=NEW_PASSWORD)
+    assert [queries.user_of_bearer(token) for token in old] == [None, None]
+    assert queries.user_of_bearer(others) == bob
     with pytest.raises(operations.WrongCredentials):
         operations.log_in(email=alice.email, password=PASSWORD)
+    assert operations.log_in(email=alice.email, password=NEW_PASSWORD).user == alice
+    assert types(NOBODY)[-2:] == ["user.password_changed", "user.logged_in"]
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "field"),
+    [
+        ("wrong password", NEW_PASSWORD, "current_password"),
+        ("", NEW_PASSWORD, "current_password"),
+        ("\ud800", NEW_PASSWORD, "current_password"),
+        (PASSWORD, "short", "new_password"),
+        (PASSWORD, "alice@people.example.com", "new_password"),
+        (PASSWORD, "with\0nul and more", "new_password"),
+    ],
+)
+def test_a_change_of_password_that_is_refused_changes_nothing(alice, current, new, field):
+    token = operations.log_in(email=alice.email, password=PASSWORD).access_token
+    with pytest.raises(operations.Invalid) as refusal:
+        operations.change_password(actor=alice, current_password=current, new_password=new)
+    assert list(refusal.value.errors) == [field]
+    assert queries.user_of_bearer(token) == alice
+    assert types(NOBODY)[-1] == "user.logged_in"
+
+
+def test_who_was_deactivated_is_out_at_once_and_gets_in_no_more(alice, bob):
+    text, _ = operations.log_in(email=alice.email, password=PASSWORD)
+    others = operations.log_in(email=bob.email, password=PASSWORD).access_token
+    assert operations.deactivate_user(email="ALICE@people.example.com")
+    assert not operations.deactivate_user(email=alice.email)
+    assert queries.user_of_bearer(text) is None
+    assert queries.user_of_bearer(others) == bob
+    with pytest.raises(operations.WrongCredentials):
+        operations.log_in(email=alice.email, password=PASSWORD)
+    with pytest.raises(operations.WrongPassword):
+        operations.change_password(actor=alice, current_password=PASSWORD, new_password=NEW_PASSWORD)
+    assert events(NOBODY)[-1][0::3] == ("user.deactivated", {})
+
+
+def test_who_is_let_in_again_has_to_log_in_again(alice):
+    text, _ = operations.log_in(email=alice.email, password=PASSWORD)
+    begun = alice.get_session_auth_hash()
+    operations.deactivate_user(email=alice.email)
+    assert operations.activate_user(email=alice.email)
+    assert not operations.activate_user(email=alice.email)
+    assert queries.user_of_bearer(text) is None
+    assert User.objects.get().get_session_auth_hash() != begun
+    assert operations.log_in(email=alice.email, password=PASSWORD).user == alice
+    assert types(NOBODY)[-3:] == ["user.deactivated", "user.activated", "user.logged_in"]
+
+
+def test_an_operator_shuts_users_out_by_a_command(alice, capsys):
+    call_command("user", "deactivate", alice.email)
+    call_command("user", "deactivate", alice.email)
+    call_command("user", "activate", alice.email)
+    assert capsys.readouterr().out.splitlines() == [
+        "The user is deactivated now.",
+        "The user is deactivated, and was before.",
+        "The user is activated now.",
+    ]
+    with pytest.raises(CommandError, match="Nobody"):
+        call_command("user", "activate", "nobody@people.example.com")
 
 
 def test_logging_out_ends_this_token_at_once_and_no_other(alice):
