@@ -19,21 +19,27 @@ MAX_ENTRIES = 1000
 log = logging.getLogger(__name__)
 
 
-class _Small(BaseCache):
-    """Keeps no large results: those who read may choose how many different ones there are."""
+class _Bounded(BaseCache):
+    """Keeps no large results: those who read may choose how many different ones there are.
+
+    And none of cachalot's notes of when it saw a table written: the generation tells more, and a write, which
+    holds locks, has nothing to wait for here. (Such a note comes alone; beside a result it is needed.)
+    """
 
     def set_many(
         self, data: Mapping[Any, Any], timeout: float | None = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
+        if all(isinstance(value, float) for value in data.values()):
+            return []
         small = {key: value for key, value in data.items() if len(pickle.dumps(value)) <= MOST_BYTES}
         return super().set_many(small, timeout, version)
 
 
-class InProcess(_Small, LocMemCache):
+class InProcess(_Bounded, LocMemCache):
     """Each process has its own: they agree because a generation is PostgreSQL's."""
 
 
-class Shared(_Small, RedisCache):
+class Shared(_Bounded, RedisCache):
     """Redis, in nobody's way when it is gone."""
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:

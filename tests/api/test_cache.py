@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -87,6 +87,13 @@ class TestWhatIsReadThere:
             second = alice.get(path)
         assert first.status_code == second.status_code == 200
         assert first.json() == second.json()
+
+    def test_who_asks_with_a_bearer_is_asked_together_with_the_generation(self, alice, account):
+        for _ in range(2):
+            with CaptureQueriesContext(connection) as captured:
+                assert alice.get(f"/accounts/{account.pk}/destinations/").status_code == 200
+            assert [" FROM \"accounts_user\"" in query["sql"] for query in captured
+                    if "accounts_generation" in query["sql"]] == [True]  # fmt: skip
 
     def test_the_members(self, account):
         with generations.reading(), asked("accounts_member", 1):
@@ -200,7 +207,7 @@ class TestWhoeverWrote:
             cursor.execute("SELECT move(%s)", [NEW])
         assert hot() == NEW
 
-    @pytest.mark.usefixtures("hot")
+    @pytest.mark.usefixtures("destination")
     def test_copy(self, alice, account, database):
         path = f"/accounts/{account.pk}/destinations/"
         assert len(alice.get(path).json()["results"]) == 1
@@ -214,10 +221,12 @@ class TestWhoeverWrote:
                 copy.write(rows)
         assert len(alice.get(path).json()["results"]) == 2
 
-    @pytest.mark.usefixtures("hot")
+    @pytest.mark.usefixtures("destination")
     def test_a_table_that_is_emptied(self, alice, account, database):
+        path = f"/accounts/{account.pk}/destinations/"
+        assert len(alice.get(path).json()["results"]) == 1
         database.connect_owner().execute("TRUNCATE accounts_destination")
-        assert alice.get(f"/accounts/{account.pk}/destinations/").json()["results"] == []
+        assert alice.get(path).json()["results"] == []
 
     def test_another_process_of_ours(self, database, hot):
         code = f"from accounts.models import Destination as D; D.objects.update(url={NEW!r})"
@@ -294,10 +303,12 @@ class TestInBetween:
             assert [row.url for row in queries.destinations_of(account.pk)] == [NEW]
         assert urls(account) == [NEW]
 
-    def test_a_request_reads_its_own_write_and_keeps_it_to_itself(self, account, destination):
+    @pytest.mark.parametrize("block", [nullcontext, transaction.atomic])
+    def test_a_request_reads_its_own_write_and_keeps_it_to_itself(self, account, destination, block):
         with generations.reading():
             assert [row.url for row in queries.destinations_of(account.pk)] == [destination.url]
-            write(NEW)
+            with block():
+                write(NEW)
             for _ in range(2):
                 with asked("accounts_destination", 1):
                     assert [row.url for row in queries.destinations_of(account.pk)] == [NEW]
@@ -381,14 +392,17 @@ class TestFailures:
         monkeypatch.setitem(sys.modules, "redis", SimpleNamespace(RedisError=Gone))
         monkeypatch.setattr(caches._connections, "cachalot", cache)
         assert urls(account) == urls(account) == [destination.url]
-        write(NEW)
-        assert urls(account) == [NEW]
         assert "the cache can't be read: connection refused" in caplog.text
+        assert "the cache can't be written: connection refused" in caplog.text
+        caplog.clear()
+        write(NEW)  # holds locks, and does not even ask
+        assert not caplog.records
+        assert urls(account) == [NEW]
 
     def test_large_results_are_not_kept(self):
         cache = backends.InProcess("a small one", {})
-        cache.set_many({"small": "x", "large": "x" * backends.MOST_BYTES}, 30)
-        assert cache.get_many(["small", "large"]) == {"small": "x"}
+        cache.set_many({"note": 1.5, "small": "x", "large": "x" * backends.MOST_BYTES}, 30)
+        assert cache.get_many(["note", "small", "large"]) == {"note": 1.5, "small": "x"}
 
     def test_a_page_of_large_rows_is_asked_each_time(self, alice, account):
         headers = {f"x-{number}": "v" * 1000 for number in range(15)}
