@@ -177,7 +177,8 @@ class Logs(Endpoint):
         operation_id="redeliver",
         summary="Send a delivery again",
         description="With the same id and content, the next attempt number and a fresh schedule. The answer "
-        "is the log as it stands then: pending.",
+        "is the log as it stands then: pending. The log itself shows that at once, the list of logs with "
+        "the next block.",
         request=None,
         responses={200: envelope("Redelivered", LogRow())},
     )

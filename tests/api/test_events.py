@@ -185,12 +185,13 @@ def test_it_tells_no_secret_and_nothing_personal(alice, account, sql):
     ids |= {"destination_id": made.destination.pk}
     operations.update_destination(**ids, changes={"headers": {"X-New": SECRETS["header"]}})
     rotated = operations.rotate_signing_secret(**ids).signing_secret
-    alice.post(f"/accounts/{account.pk}/destinations/{made.destination.pk}/test/")
+    tested = alice.post(f"/accounts/{account.pk}/destinations/{made.destination.pk}/test/")
+    assert tested.status_code == 201
     operations.pause_destination(**ids)
     operations.resume_destination(**ids)
     operations.delete_destination(**ids)
     members = f"/accounts/{account.pk}/members/"
-    alice.post(members, {"email": SECRETS["email"], "role": "Normal user"})
+    assert alice.post(members, {"email": SECRETS["email"], "role": "Normal user"}).status_code == 201
     blocks.seal_all()
     text = alice.get(path(account), page_size=100).content.decode()
     kinds = {"account.updated", "token.rotated", "destination.tested", "destination.deleted"}

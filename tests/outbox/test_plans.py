@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from django.conf import settings
 
+from eventstore.identifiers import uuid7
 from tests.outbox import people
 
 SQL = Path(settings.BASE_DIR) / "outbox" / "sql"
@@ -40,7 +41,10 @@ class Session:
 
     def settle(self, rows, verdict="succeeded"):
         columns = list(zip(*rows, strict=True))
-        data = [f'{{"attempt": {attempt}, "reason": "x"}}' for attempt in columns[4]]
+        data = [
+            f'{{"attempt": {attempt}, "event": "{event}", "destination": "{destination}", "reason": "x"}}'
+            for event, destination, attempt in zip(*columns[2:5], strict=True)
+        ]
         self.connection.execute(
             "SELECT * FROM pusher.settle(0::smallint, %b, %b, %b, %b, %s, %b, %s::jsonb[], %s, %b)",
             [
@@ -141,6 +145,35 @@ def test_a_crowded_destination_costs_the_others_nothing(grown, database):
     )
     assert scans == 0
     assert fetched <= 6 * settings.READY_PER_DESTINATION
+
+
+REDELIVER = "SELECT pusher.redeliver(0::smallint, %s, %s, %s)"
+SAMPLE = "SELECT * FROM pusher.sample(0::smallint, %s, %s, %s, %s, '{}', 'salt', 'digest')"
+
+
+@pytest.mark.parametrize("grown", [1_000, MILLION], indirect=True, ids=["thousand", "million"])
+def test_what_people_ask_for_reads_a_few_rows(grown):
+    alice, session, _many = grown
+    settled = session.connection.execute(
+        "SELECT stream_id FROM event WHERE type = 'delivery.succeeded' ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    (destination,) = alice.destinations
+    event = uuid7()
+    answer = asked(session, REDELIVER, [alice.id, *settled, alice.admin.pk])
+    assert answer == ("requested",)
+    asked(session, SAMPLE, [alice.id, destination, event, f"test-{event}"])
+
+
+def asked(session, statement, values):
+    answers = []
+
+    def ask():
+        answers.append(session.connection.execute(statement, values, prepare=True).fetchone())
+
+    scans, fetched = session.counted(ask)
+    assert scans == 0
+    assert fetched <= 12
+    return answers[0]
 
 
 def claims_query():
