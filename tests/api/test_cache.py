@@ -95,14 +95,16 @@ class TestWhatIsReadThere:
             assert [" FROM \"accounts_user\"" in query["sql"] for query in captured
                     if "accounts_generation" in query["sql"]] == [True]  # fmt: skip
 
-    def test_the_members(self, account):
-        with generations.reading(), asked("accounts_member", 1):
-            first, second = (
-                [(member.user.email, member.role.role_name) for member in queries.members_of(account.pk)]
-                for _ in range(2)
-            )
-        assert first == second
-        assert len(first) == 2
+    @pytest.mark.parametrize("detail", [False, True])
+    def test_members_too_but_not_the_role_of_who_asks(self, alice, account, detail):
+        path = f"/accounts/{account.pk}/members/"
+        path += f"{account.members.get(user=alice.user).pk}/" if detail else ""
+        with asked("accounts_member", 2):
+            first = alice.get(path)
+        with asked("accounts_member", 1):
+            second = alice.get(path)
+        assert first.status_code == second.status_code == 200
+        assert first.json() == second.json()
 
     def test_the_role_is_asked_at_every_request(self, alice, account):
         for _ in range(2):
