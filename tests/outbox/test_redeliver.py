@@ -474,6 +474,7 @@ def test_a_delivery_of_an_older_epoch_is_sent_again_in_this_one(alice, receiver,
     rebuilt_logs_are_the_live_ones()
 
 
+@pytest.mark.slow
 def test_a_worker_sends_a_sample_and_sends_it_again(alice, receiver, sql, database, tmp_path):
     destination = alice.sends_to(receiver.url("/hook"), schedule=())
     receiver.on("/hook", Answer(503), Answer(200))
