@@ -4,6 +4,9 @@ A driver's or a library's message repeats what it could not take: a token, a hea
 told only where it comes from the interpreter, the operating system, or from PostgreSQL about its own state.
 """
 
+import os
+import socket
+import ssl
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -71,8 +74,17 @@ def _message(error: BaseException) -> str:
     if isinstance(error, _SAFE_TYPES):
         return _clipped(str(error))
     if isinstance(error, OSError):
-        return error.strerror or ""
+        return _of_the_system(error)
     return _of_the_database(error)
+
+
+def _of_the_system(error: OSError) -> str:
+    """By its number: the words beside it may be a library's."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or ""
+    if isinstance(error, socket.gaierror):
+        return error.strerror or ""
+    return os.strerror(error.errno) if isinstance(error.errno, int) else ""
 
 
 def _of_the_database(error: BaseException) -> str:
