@@ -182,6 +182,16 @@ class TestRotatingTheToken:
         shown = queries.account(alice, account.pk)
         assert (shown.token_hint, shown.token_created_at) == (token.hint, token.created_at)
 
+    def test_it_changes_what_the_account_shows_so_it_is_a_revision(self, alice, account):
+        before = queries.account(alice, account.pk)
+        token, _ = operations.rotate_token(actor=alice, account_id=account.pk, revision=before.revision)
+        after = queries.account(alice, account.pk)
+        assert (after.revision, token.account.revision) == (before.revision + 1,) * 2
+        assert after.updated_at > before.updated_at
+        with pytest.raises(operations.Stale):
+            operations.rotate_token(actor=alice, account_id=account.pk, revision=before.revision)
+        assert queries.account(alice, account.pk).token_hint == token.hint
+
 
 class TestDeleting:
     @pytest.mark.usefixtures("destination")

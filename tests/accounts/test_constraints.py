@@ -7,8 +7,19 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import CASCADE, PROTECT, ForeignKey
+from django.db.models.functions import Now
 
-from accounts.models import Account, Destination, IngestToken, Member, Role, User
+from accounts.models import (
+    Account,
+    Destination,
+    Failure,
+    IngestToken,
+    Invitation,
+    KeptAnswer,
+    Member,
+    Role,
+    User,
+)
 from tests.accounts.values import BAD, GOOD, cases
 
 pytestmark = pytest.mark.django_db
@@ -61,6 +72,34 @@ def test_a_secret_is_never_stored_in_plain(destination, column, value):
 def test_a_token_has_the_right_shape(account, column, value):
     with pytest.raises(IntegrityError):
         write("ingesttoken", column, value, IngestToken.objects.get().pk)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda alice: Invitation(user=alice, digest=b"short", expires_at=Now()),
+        lambda alice: Failure(key=alice.email.encode()),  # who it is
+        lambda alice: KeptAnswer(user=alice, key="k", request_digest=b"short"),
+        lambda alice: KeptAnswer(user=alice, key="", request_digest=bytes(32)),
+        lambda alice: KeptAnswer(user=alice, key="a b", request_digest=bytes(32)),
+        lambda alice: KeptAnswer(user=alice, key="k", request_digest=bytes(32), status=200),  # no answer
+        lambda alice: KeptAnswer(
+            user=alice, key="k", request_digest=bytes(32), status=201, encrypted_answer='{"plain": "text"}'
+        ),
+        lambda alice: KeptAnswer(
+            user=alice, key="k", request_digest=bytes(32), status=409, encrypted_answer="k1." + "A" * 40
+        ),
+    ],
+)
+def test_invitations_failures_and_answers_are_whole_and_plain_to_nobody(alice, row):
+    with pytest.raises(IntegrityError), transaction.atomic():
+        row(alice).save(force_insert=True)
+
+
+def test_one_invitation_per_user(alice):
+    Invitation.objects.create(user=alice, digest=bytes(32), expires_at=Now())
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Invitation.objects.create(user=alice, digest=b"1" * 32, expires_at=Now())
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,13 @@ def story():
     operations.update_member(actor=alice, account_id=account.pk, member_id=member.pk, role="Admin")
     operations.remove_member(actor=alice, account_id=account.pk, member_id=member.pk)
     operations.delete_account(actor=alice, account_id=account.pk)
+    operations.change_password(
+        actor=User.objects.get(pk=alice.pk),
+        current_password=f"{canary} password 1",
+        new_password=f"{canary} password 2",
+    )
+    operations.deactivate_user(email=member.user.email)
+    operations.activate_user(email=member.user.email)
     secrets = [token, rotated.app_secret_token, logged_in.access_token, secret, other_secret]
     return {
         "alice": alice, "account": account.pk, "destination": destination.pk, "member": member.pk,
@@ -82,12 +89,15 @@ def test_the_history_of_people(story):
         ("user.logged_in", story["alice"].pk, 2),
         ("user.logged_out", story["alice"].pk, 3),
         ("user.invited", story["bob"], 1),
+        ("user.password_changed", story["alice"].pk, 4),
+        ("user.deactivated", story["bob"], 2),
+        ("user.activated", story["bob"], 3),
     ]
 
 
 def test_every_event_names_its_actor_but_the_programs_own(story):
     for kind, _, _, data in events(story["account"]) + events(NOBODY):
-        if kind == "destination.deactivated":
+        if kind in {"destination.deactivated", "user.deactivated", "user.activated"}:
             assert "actor" not in data
         else:
             assert data["actor"] == str(story["alice"].pk)

@@ -59,10 +59,17 @@ def test_what_is_not_exactly_a_token_is_refused(wrong):
     assert tokens.parse(wrong) is None
 
 
-def test_tokens_of_one_kind_are_not_of_the_other():
-    assert tokens.parse(tokens.make_access().text) is None
-    assert tokens.parse_access(tokens.make().text) is None
-    assert tokens.parse_access(tokens.make_access().text) is not None
+KINDS = [
+    (tokens.make, tokens.parse),
+    (tokens.make_access, tokens.parse_access),
+    (tokens.make_invitation, tokens.parse_invitation),
+]
+
+
+@pytest.mark.parametrize("make", [make for make, _ in KINDS])
+def test_a_token_is_of_one_kind(make):
+    text = make().text
+    assert [parse(text) is not None for _, parse in KINDS] == [make is maker for maker, _ in KINDS]
 
 
 def test_the_hint_says_nothing_of_the_secret():

@@ -1,6 +1,9 @@
 """How do people register, log in and out, and what does each door do without valid credentials?"""
 
+import re
+
 import pytest
+from django.core import mail
 from django.urls import URLPattern, get_resolver
 from rest_framework.test import APIClient
 
@@ -160,6 +163,156 @@ def test_a_session_that_nobody_began_is_nobodys(alice, key):
     assert client.get("/api/v1/auth/me/").status_code == 401
     content = {"email": alice.user.email, "password": PASSWORD, "session": True}
     assert client.post("/api/v1/auth/login/", content, format="json").status_code == 200
+
+
+def browser(email: str, password: str = PASSWORD) -> APIClient:
+    """Logged in by a session, without CSRF's checks."""
+    client = APIClient()
+    content = {"email": email, "password": password, "session": True}
+    assert client.post("/api/v1/auth/login/", content, format="json").status_code == 200
+    return client
+
+
+NEW_PASSWORD = "another horse, another staple"
+CHANGE = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+
+
+def test_with_another_password_every_token_and_every_session_ends_at_once(alice, bob):
+    other = operations.log_in(email=alice.user.email, password=PASSWORD).access_token
+    client, theirs = browser(alice.user.email), browser(bob.user.email)
+    reply = alice.post("/auth/password/", CHANGE)
+    assert (reply.status_code, reply.json()) == (
+        200,
+        {"success": True, "message": "Data Received", "data": None},
+    )
+    assert alice.get("/auth/me/").status_code == 401
+    assert type(alice)(alice.user, other).get("/auth/me/").status_code == 401
+    assert client.get("/api/v1/auth/me/").status_code == 401
+    assert theirs.get("/api/v1/auth/me/").status_code == 200
+    assert anonymous("/login/", {"email": alice.user.email, "password": PASSWORD}).status_code == 401
+    assert anonymous("/login/", {"email": alice.user.email, "password": NEW_PASSWORD}).status_code == 200
+
+
+def test_a_browser_changes_the_password_with_csrf_and_logs_in_again(alice):
+    client = APIClient(enforce_csrf_checks=True)
+    client.post(
+        "/api/v1/auth/login/",
+        {"email": alice.user.email, "password": PASSWORD, "session": True},
+        format="json",
+    )
+    assert client.post("/api/v1/auth/password/", CHANGE, format="json").status_code == 403
+    headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
+    reply = client.post("/api/v1/auth/password/", CHANGE, format="json", headers=headers)
+    assert reply.status_code == 200
+    assert client.get("/api/v1/auth/me/").status_code == 401
+    assert browser(alice.user.email, NEW_PASSWORD).get("/api/v1/auth/me/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        ({}, ["current_password", "new_password"]),
+        ({**CHANGE, "current_password": "wrong password"}, ["current_password"]),
+        ({**CHANGE, "current_password": None}, ["current_password"]),
+        ({**CHANGE, "new_password": "short"}, ["new_password"]),
+        ({**CHANGE, "new_password": 5}, ["new_password"]),
+        ({**CHANGE, "email": "x@people.example.com"}, ["email"]),
+    ],
+)
+def test_a_change_of_password_that_can_not_be_is_400_field_by_field(alice, content, fields):
+    reply = alice.post("/auth/password/", content)
+    assert reply.status_code == 400
+    assert sorted(reply.json()["errors"]) == fields
+    assert alice.get("/auth/me/").status_code == 200
+
+
+def test_a_session_of_somebody_deactivated_is_over_for_good(alice):
+    client = browser(alice.user.email)
+    operations.deactivate_user(email=alice.user.email)
+    assert client.get("/api/v1/auth/me/").status_code == 401
+    operations.activate_user(email=alice.user.email)
+    assert client.get("/api/v1/auth/me/").status_code == 401
+    client = browser(alice.user.email)
+    operations.deactivate_user(email=alice.user.email)
+    operations.activate_user(email=alice.user.email)  # nobody asked in between
+    assert client.get("/api/v1/auth/me/").status_code == 401
+    assert alice.get("/auth/me/").status_code == 401
+
+
+@pytest.fixture
+def invitation(alice, account, django_capture_on_commit_callbacks) -> str:
+    """The token in Dora's mail."""
+    with django_capture_on_commit_callbacks(execute=True):
+        operations.add_member(actor=alice.user, account_id=account.pk, email=NEW["email"], role="Normal user")
+    return re.findall(r"cli_\w+", mail.outbox[-1].body)[0]
+
+
+def test_who_is_invited_sets_a_password_once_and_logs_in(account, invitation):
+    reply = anonymous("/invitations/accept/", {"token": invitation, "password": PASSWORD})
+    assert reply.status_code == 200
+    assert reply.json()["data"]["email"] == NEW["email"].lower()
+    token = anonymous("/login/", NEW).json()["data"]["token"]
+    client = APIClient(headers={"Authorization": f"Bearer {token}"})
+    assert client.get(f"/api/v1/accounts/{account.pk}/").status_code == 200
+    assert client.get("/api/v1/auth/me/").json()["may_create_accounts"] is False
+    assert client.post("/api/v1/accounts/", {"name": "Mine"}, format="json").status_code == 403
+    again = anonymous("/invitations/accept/", {"token": invitation, "password": PASSWORD})
+    unknown = anonymous(
+        "/invitations/accept/", {"token": tokens.make_invitation().text, "password": PASSWORD}
+    )
+    assert (again.status_code, list(again.json()["errors"])) == (400, ["token"])
+    assert again.json() == unknown.json()
+
+
+@pytest.mark.parametrize(
+    ("changed", "fields"),
+    [
+        ({"password": "short"}, ["password"]),
+        ({"password": None}, ["password"]),
+        ({"token": ""}, ["token"]),
+        ({"token": "x" * 5000}, ["token"]),
+        ({"token": 5}, ["token"]),
+        ({"email": "x@people.example.com"}, ["email"]),
+    ],
+)
+def test_an_acceptance_that_can_not_be_is_400_field_by_field(invitation, changed, fields):
+    content = {"token": invitation, "password": PASSWORD}
+    reply = anonymous("/invitations/accept/", {**content, **changed})
+    assert (reply.status_code, sorted(reply.json()["errors"])) == (400, fields)
+    assert anonymous("/invitations/accept/", content).status_code == 200
+
+
+@pytest.mark.parametrize("email", ["alice@people.example.com", "nobody@people.example.com"])
+def test_repeated_failures_are_slowed_down_known_or_not_and_told_for_how_long(alice, email):
+    for _ in range(5):
+        assert anonymous("/login/", {"email": email, "password": "wrong password"}).status_code == 401
+    for session in (False, True):
+        reply = anonymous("/login/", {"email": email, "password": PASSWORD, "session": session})
+        assert reply.status_code == 429
+        assert reply["Retry-After"] == "1"
+        assert reply["Content-Type"] == "application/problem+json"
+        assert reply.json()["message"] == "Too Many Requests"
+        assert "1 s" in reply.json()["detail"]
+
+
+@pytest.mark.django_db
+def test_who_fails_from_one_place_is_slowed_down_there_and_nobody_elsewhere():
+    neighbours = ("2001:db8::1", "2001:db8::2:3")
+    for number in range(20):
+        content = {"email": f"{number}@people.example.com", "password": PASSWORD}
+        reply = anonymous("/login/", content, REMOTE_ADDR=neighbours[number % 2])
+        assert reply.status_code == 401
+    content = {"email": "new@people.example.com", "password": PASSWORD}
+    guess = {"token": "cli_guess", "password": PASSWORD}
+    for address, door, status in (
+        ("2001:db8::4", "/login/", 429),
+        ("2001:db8::4", "/invitations/accept/", 429),
+        ("2001:db8:0:1::1", "/login/", 401),
+        ("2001:db8:0:1::1", "/invitations/accept/", 400),
+        ("", "/login/", 401),  # the server could not say
+    ):
+        body = guess if "accept" in door else content
+        assert anonymous(door, body, REMOTE_ADDR=address).status_code == status, address
 
 
 PUBLIC = {"register", "login", "invitations"}
