@@ -8,7 +8,7 @@ COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no
 	--custom-compile-command "make requirements"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check test-16 lint format fuzz schema requirements clean sync-base sync-dev
+.PHONY: help up test check test-16 roles lint format fuzz schema requirements clean sync-base sync-dev
 
 help: ## what can be done, and the variables that change it
 	@echo "make ..."
@@ -28,6 +28,9 @@ check: sync-dev ## the quick tests
 
 test-16: sync-dev ## all tests on PostgreSQL 16 instead of 18
 	DATABASE_URL= MIGRATION_DATABASE_URL= EMBEDDED_POSTGRES=16 $(PYTEST) $(PYTEST_ARGS)
+
+roles: sync-dev ## the table of who may do what: each cell is asked
+	$(PY) -m pytest tests/api/test_roles_matrix.py -q -s
 
 lint: sync-dev ## style, formatting, import contracts, types
 	.venv/bin/ruff check .
