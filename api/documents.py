@@ -40,9 +40,10 @@ def _handle(error: Exception, context: Mapping[str, Any]) -> JsonResponse | None
     answer = errors.handle(error, context)
     if answer is None:
         return None
-    return JsonResponse(
-        answer.data, status=answer.status_code, headers=answer.headers, content_type=problems.CONTENT_TYPE
-    )
+    response = JsonResponse(answer.data, status=answer.status_code, content_type=problems.CONTENT_TYPE)
+    for name, value in answer.items():
+        response.setdefault(name, value)
+    return response
 
 
 class Document(_Open, SpectacularAPIView):
