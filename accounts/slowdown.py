@@ -32,6 +32,7 @@ class Limit(NamedTuple):
 
 BY_EMAIL = Limit("email", 5, 30)
 BY_ADDRESS = Limit("address", 20, 300)
+BY_INVITER = Limit("inviter", 50, 300)
 
 
 class TooManyFailures(Exception):
@@ -55,7 +56,9 @@ def attempt(*failures: type[Exception], address: str, email: str | None = None) 
     Counted before the password is looked at, so that tries at the same time count, too. `address` is what one
     client can't have many of; "" where it is not known. Raises TooManyFailures.
     """
-    counted = _count(_limits(email, address))
+    # Durable: in a transaction around it the count would go with the failure.
+    with transaction.atomic(durable=True):
+        counted = _count(_limits(email, address))
     try:
         yield
     except failures:
@@ -64,6 +67,15 @@ def attempt(*failures: type[Exception], address: str, email: str | None = None) 
         _forgive(counted)
         raise
     _forgive(counted)
+
+
+def spend(limit: Limit, who: str) -> bool:
+    """Count one, whatever becomes of it but a rollback of the caller's transaction. False: it has to wait."""
+    try:
+        _count([(limit, who)])
+    except TooManyFailures:
+        return False
+    return True
 
 
 def _limits(email: str | None, address: str) -> list[tuple[Limit, str]]:
@@ -75,8 +87,7 @@ def _count(limits: list[tuple[Limit, str]]) -> _Counted:
     keys = [_key(limit, who) for limit, who in limits]
     free = [limit.free for limit, _ in limits]
     longest = [limit.longest_seconds for limit, _ in limits]
-    # Durable: in a transaction around it the count would go with the failure.
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(
             "SELECT wait, pauses FROM pusher.count_failure(%s::bytea[], %s::int[], %s::float8[], %s)",
             [keys, free, longest, QUIET_SECONDS],

@@ -29,12 +29,16 @@ class UnknownInvitation(Invalid):
 def invite(user: User, *, account: Account, actor: User) -> Letter | None:
     """Make and mail an invitation, in place of an earlier one. The caller is in a transaction.
 
-    None: the user has a password, or was deactivated. Never sent: one went out a moment ago, and is good.
+    None: the user has a password, or was deactivated. Never sent: one went out a moment ago, and is good; or
+    the actor invited so many lately that it must wait. Anybody may register and add anybody, and we are no
+    relay for letters that nobody asked for.
     """
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     if user.has_usable_password() or not user.is_active:
         return None
     if _good().filter(user=user, created_at__gt=Now() - timedelta(seconds=MAIL_PAUSE_SECONDS)).exists():
+        return Letter(sent=False)
+    if not slowdown.spend(slowdown.BY_INVITER, str(actor.pk)):
         return Letter(sent=False)
     made = tokens.make_invitation()
     Invitation.objects.filter(user=user).delete()

@@ -13,8 +13,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from accounts import operations, queries, tokens
-from accounts.models import Account, Invitation, Member, User
+from accounts import operations, queries, slowdown, tokens
+from accounts.models import Account, Failure, Invitation, Member, User
 from accounts.operations import invitation
 from tests.accounts.conftest import PASSWORD, register
 from tests.accounts.races import at_once
@@ -32,9 +32,9 @@ def commit(django_capture_on_commit_callbacks):
 
 @pytest.fixture
 def invite(alice, account, commit):
-    def invite(address: str = DORA, *, to: Account = account, role: str = "Normal user") -> Member:
+    def invite(address: str = DORA, *, to: Account = account, by: User = alice) -> Member:
         with commit():
-            return operations.add_member(actor=alice, account_id=to.pk, email=address, role=role)
+            return operations.add_member(actor=by, account_id=to.pk, email=address, role="Normal user")
 
     return invite
 
@@ -143,6 +143,16 @@ class TestInviting:
             assert invite().invitation_sent is False
         assert (first.invitation_sent, len(mail.outbox)) == (True, 1)
         accept(last_token())
+
+    def test_nobody_sends_mail_to_everybody_through_us(self, bob, invite, monkeypatch):
+        monkeypatch.setattr(slowdown, "BY_INVITER", slowdown.Limit("inviter", 3, 300))
+        sent = [invite(f"{number}@people.example.com").invitation_sent for number in range(5)]
+        assert sent == [True, True, True, False, False]
+        assert (len(mail.outbox), Invitation.objects.count()) == (3, 3)
+        mine = operations.create_account(actor=bob, name="Bob's").account
+        assert invite("other@people.example.com", to=mine, by=bob).invitation_sent is True
+        Failure.objects.update(paused_until=Now())
+        assert invite("late@people.example.com").invitation_sent is True
 
     def test_an_expired_one_does_not_keep_the_next_from_being_mailed(self, alice, invite, settings):
         settings.INVITATION_SECONDS = 60
