@@ -66,6 +66,11 @@ def destinations_of(account_id: UUID) -> QuerySet[Destination]:
     return Destination.objects.filter(account=account_id)
 
 
+def destinations_by_url(account_id: UUID, text: str) -> list[UUID]:
+    """Those whose URL contains the text, in upper or lower case."""
+    return list(destinations_of(account_id).filter(url__icontains=text).values_list("pk", flat=True))
+
+
 def destination(account_id: UUID, destination_id: UUID) -> Destination:
     """Raises NotFound."""
     return _one(destinations_of(account_id).filter(pk=destination_id))

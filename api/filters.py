@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django_filters.fields import IsoDateTimeField
 from django_filters.filterset import FilterSet
 from django_filters.rest_framework.backends import DjangoFilterBackend
+from django_filters.utils import translate_validation
 from rest_framework.request import Request
 
 from api import moments
@@ -27,6 +28,19 @@ class Filtering(DjangoFilterBackend):
             request, queryset, view
         )
         return found
+
+
+def asked(request: Request, filters: Any, rows: QuerySet[Any]) -> dict[str, Any]:
+    """What the filters of a list are given, by name and clean; for lists that find their rows themselves.
+
+    `filters`: a FilterSet; `rows`: any query of the model. Raises ValidationError.
+    """
+    if request.query_params.keys().isdisjoint(filters.base_filters):
+        return {}
+    given = filters(request.query_params, queryset=rows, request=request)
+    if not given.is_valid():
+        raise translate_validation(given.errors)
+    return {name: value for name, value in given.form.cleaned_data.items() if value not in ("", None)}
 
 
 class _MomentField(IsoDateTimeField):

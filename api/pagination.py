@@ -9,7 +9,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -58,6 +58,15 @@ class Cursor:
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
+class Source(Protocol):
+    """Finds the rows of a page in a way of its own. `start`: the field and the id of the row before it."""
+
+    @property
+    def model(self) -> type[Model]: ...
+
+    def page(self, *, start: tuple[Any, Any] | None, descending: bool, most: int) -> list[Any]: ...
+
+
 def decode(text: str) -> Cursor:
     """Raises ValueError."""
     try:
@@ -74,16 +83,19 @@ class ByCursor(BasePagination):
     """Needs of its view: `orderings` (the names that clients may use, by field) and `unique`."""
 
     def paginate_queryset(
-        self, queryset: QuerySet[Any] | Sequence[Any], request: Request, view: APIView | None = None
+        self,
+        queryset: QuerySet[Any] | Sequence[Any] | Source,
+        request: Request,
+        view: APIView | None = None,
     ) -> list[Any]:
-        if not isinstance(queryset, QuerySet):
+        if isinstance(queryset, Sequence):
             raise TypeError("only queries can be cut by cursors")
         self._url = request.build_absolute_uri()
         self._size = _page_size(request.query_params)
         self._order = _order(request.query_params, view)
         self._cursor = _cursor(request.query_params, self._order)
         backward = self._cursor is not None and self._cursor.backward
-        rows = list(self._rows(queryset, backward=backward)[: self._size + 1])
+        rows = self._rows(queryset, backward=backward, most=self._size + 1)
         self._more = len(rows) > self._size
         page = rows[: self._size]
         self._page = page[::-1] if backward else page
@@ -92,12 +104,16 @@ class ByCursor(BasePagination):
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"next": self._next(), "previous": self._previous(), "results": data})
 
-    def _rows(self, queryset: QuerySet[Any], *, backward: bool) -> QuerySet[Any]:
+    def _rows(self, source: QuerySet[Any] | Source, *, backward: bool, most: int) -> list[Any]:
         order = self._order
-        sign = "-" if order.descending != backward else ""
-        if self._cursor is not None:
-            queryset = queryset.filter(_beyond(self._cursor, order, queryset.model, lower=bool(sign)))
-        return queryset.order_by(sign + order.field, sign + order.unique)
+        start = None if self._cursor is None else _start(self._cursor, order, source.model)
+        descending = order.descending != backward
+        if not isinstance(source, QuerySet):
+            return source.page(start=start, descending=descending, most=most)
+        if start is not None:
+            source = source.filter(_beyond(start, order, lower=descending))
+        sign = "-" if descending else ""
+        return list(source.order_by(sign + order.field, sign + order.unique)[:most])
 
     def _next(self) -> str | None:
         came_back = self._cursor is not None and self._cursor.backward
@@ -211,14 +227,17 @@ def _cursor(parameters: Mapping[str, str], order: Order) -> Cursor | None:
     return cursor
 
 
-def _beyond(cursor: Cursor, order: Order, model: type[Model], *, lower: bool) -> Q:
-    """The rows after the cursor's in the direction of reading."""
-    way = "lt" if lower else "gt"
+def _start(cursor: Cursor, order: Order, model: type[Model]) -> tuple[Any, Any]:
     try:
-        value = _clean(model, order.field, cursor.value)
-        unique = _clean(model, order.unique, cursor.unique)
+        return _clean(model, order.field, cursor.value), _clean(model, order.unique, cursor.unique)
     except (DjangoValidationError, TypeError, ValueError):
         raise ValidationError({"cursor": ["It is not from a link of this list, in this order."]}) from None
+
+
+def _beyond(start: tuple[Any, Any], order: Order, *, lower: bool) -> Q:
+    """The rows after the one with these values, in the direction of reading."""
+    value, unique = start
+    way = "lt" if lower else "gt"
     # The first condition alone is what the index is entered by.
     return Q(**{f"{order.field}__{way}e": value}) & (
         Q(**{f"{order.field}__{way}": value}) | Q(**{f"{order.unique}__{way}": unique})

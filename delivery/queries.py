@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, QuerySet, Subquery
 
 from delivery import events, standing
 from delivery.models import DeliveryLog, Erased, Total
@@ -49,11 +49,11 @@ def totals() -> list[Count]:
 
 
 def logs(account_id: UUID) -> QuerySet[DeliveryLog]:
-    """The log of the account, newest first."""
-    hidden = Erased.objects.filter(version=OuterRef("version"), account_id=account_id)
-    return DeliveryLog.objects.filter(
-        ~Exists(hidden), version=Subquery(projector.active(NAME)), account_id=account_id
-    ).order_by("-received_at", "-delivery_id")
+    """The whole log of the account, newest first; for a page of it: `delivery.finding`."""
+    active = Subquery(projector.active(NAME))
+    hidden = Erased.objects.filter(version=active, account_id=account_id)
+    rows = DeliveryLog.objects.filter(~Exists(hidden), version=active, account_id=account_id)
+    return rows.order_by("-received_at", "-delivery_id")
 
 
 def log(account_id: UUID, delivery_id: UUID) -> DeliveryLog:

@@ -43,6 +43,6 @@ def follow(log: DeliveryLog, stream: Sequence[RecordedEvent]) -> DeliveryLog:
     tried = next((event for event in reversed(stream) if "attempt" in event.data), None)
     if tried is not None:
         log.attempts = tried.data["attempt"]
-        log.processed_at = tried.recorded_at
+        log.processed_at = max(tried.recorded_at, log.received_at)
         log.response_status = tried.data.get("status")
     return log

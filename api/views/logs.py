@@ -1,12 +1,14 @@
 """What became of each delivery of an account?"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
 import django_filters
 import orjson
-from django.db.models import Q
+from django.db.models import Model
 from django_filters.filterset import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
@@ -22,15 +24,15 @@ from accounts.roles import Action
 from api import filters, problems
 from api.endpoint import Endpoint, written
 from api.fields import Moment, Nothing, Strict
+from api.pagination import ByCursor
 from api.problems import Problem
 from api.schema import envelope
+from delivery import finding
 from delivery import queries as deliveries
 from eventstore.events import NO_ACCOUNT
 from outbox import requests
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
-
     from delivery.models import DeliveryLog
 
 SHOWN_IN_LISTS = 16 << 10
@@ -118,17 +120,45 @@ class LogFilters(FilterSet):
     processed_timestamp_after = filters.Moment("processed_at", "gte")
     processed_timestamp_before = filters.Moment("processed_at", "lte")
     search = django_filters.CharFilter(
-        method="by_text",
         max_length=filters.LONGEST_SEARCH,
         label="The event id begins with it, or the destination's URL contains it.",
     )
 
-    def by_text(self, rows: "QuerySet[DeliveryLog]", _name: str, text: str) -> "QuerySet[DeliveryLog]":
-        account_id = self.request.parser_context["kwargs"]["account_id"]
-        destinations = queries.destinations_of(account_id).filter(url__icontains=text)
-        return rows.filter(
-            Q(client_event_id__startswith=text) | Q(destination_id__in=destinations.values("pk"))
-        )
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows that the parameters ask for."""
+
+    account_id: UUID
+    wanted: finding.Wanted
+    model: type[Model]
+
+    def page(self, *, start: tuple[Any, Any] | None, descending: bool, most: int) -> "list[DeliveryLog]":
+        return finding.find(self.account_id, self.wanted, most=most, descending=descending, after=start)
+
+
+def _wanted(account_id: UUID, asked: dict[str, Any]) -> finding.Wanted:
+    received, processed = (_span(asked, name) for name in ("received_timestamp", "processed_timestamp"))
+    text = asked.get("search")
+    return finding.Wanted(
+        delivery=asked.get("id"),
+        event=asked.get("event_id"),
+        destination=asked.get("destination_id"),
+        status=asked.get("status"),
+        received_from=received[0],
+        received_to=received[1],
+        processed_from=processed[0],
+        processed_to=processed[1],
+        prefix=text,
+        searched=None if text is None else queries.destinations_by_url(account_id, text),
+    )
+
+
+def _span(asked: dict[str, Any], name: str) -> tuple[datetime | None, datetime | None]:
+    exact = asked.get(name)
+    begins = [moment for moment in (exact, asked.get(f"{name}_after")) if moment is not None]
+    ends = [moment for moment in (exact, asked.get(f"{name}_before")) if moment is not None]
+    return max(begins, default=None), min(ends, default=None)
 
 
 @extend_schema_view(
@@ -157,8 +187,10 @@ class Logs(Endpoint):
 
     def list(self, request: Request, account_id: str) -> Response:
         _ = account_id
-        rows = deliveries.logs(self._readable())
-        page = self.paginate_queryset(self.filter_queryset(rows)) or []
+        readable = self._readable()
+        asked = filters.asked(request, LogFilters, self.queryset)
+        found = Found(readable, _wanted(readable, asked), self.queryset.model)
+        page = cast("ByCursor", self.paginator).paginate_queryset(found, request, view=self)
         return self.get_paginated_response(_with_data(page, request))
 
     def retrieve(self, _request: Request, **_: str) -> Response:

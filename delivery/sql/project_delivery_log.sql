@@ -1,7 +1,8 @@
 -- Events in, log rows out: apply the positions p_first to p_last to one version of the delivery log.
 -- Pure: the same events give the same rows, in whatever portions they come. Of each delivery only two events count:
 -- the last one (status, reason, next attempt) and the last that tells of an attempt (number, end, response); so each row
--- is written once. A delivery without a row is left alone: its account is gone.
+-- is written once. A delivery without a row is left alone: its account is gone. Nothing is processed before it is
+-- received, also when a clock was set back in between.
 -- The partition is named by EXECUTE, so that every plan is made for the tables as they are now.
 CREATE FUNCTION pusher.project_delivery_log(p_scope smallint, p_version int, p_first bigint, p_last bigint)
 RETURNS void LANGUAGE plpgsql
@@ -52,11 +53,12 @@ BEGIN
                 (version, account_id, delivery_id, event_id, client_event_id, destination_id, received_at,
                  processed_at, status, attempts, reason, response_status, next_attempt_at, position)
             SELECT $2, j.account_id, j.delivery_id, j.event_id, j.client_event_id, j.destination_id, j.received_at,
-                   j.tried_at, j.status, coalesce(j.attempts, 0), j.reason, j.response_status, j.next_attempt_at, j.position
+                   CASE WHEN j.tried_at IS NOT NULL THEN greatest(j.tried_at, j.received_at) END, j.status,
+                   coalesce(j.attempts, 0), j.reason, j.response_status, j.next_attempt_at, j.position
               FROM judged j WHERE j.event_id IS NOT NULL
         )
         UPDATE %1$I l
-           SET processed_at = coalesce(j.tried_at, l.processed_at),
+           SET processed_at = CASE WHEN j.tried_at IS NULL THEN l.processed_at ELSE greatest(j.tried_at, l.received_at) END,
                status = j.status,
                attempts = coalesce(j.attempts, l.attempts),
                reason = j.reason,

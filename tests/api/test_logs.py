@@ -27,7 +27,6 @@ def add_log(account: Account, *, body: bytes | None = b"{}", **fields) -> Delive
         "client_event_id": "order-1",
         "destination_id": uuid4(),
         "received_at": NOON,
-        "processed_at": NOON + timedelta(seconds=1),
         "status": "success",
         "attempts": 1,
         "reason": "delivered",
@@ -35,6 +34,7 @@ def add_log(account: Account, *, body: bytes | None = b"{}", **fields) -> Delive
         "next_attempt_at": None,
         "position": 1,
     } | fields
+    values.setdefault("processed_at", values["received_at"] + timedelta(seconds=1))
     if body is not None:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -197,7 +197,18 @@ def found(alice, account) -> dict[str, UUID]:
         ({"received_timestamp_after": "2026-11-20T13:00:00Z", "status": "failed"}, ["order-2"]),
         ({"processed_timestamp_before": "2026-11-20T12:00:00Z"}, []),
         ({"processed_timestamp_after": "2026-11-20T12:00:01Z"}, ["order-2", "order-1"]),
-        ({"processed_timestamp": "2026-11-20T12:00:01.000000Z"}, ["order-2", "order-1"]),
+        ({"processed_timestamp": "2026-11-20T12:00:01.000000Z"}, ["order-1"]),
+        (
+            {
+                "processed_timestamp": "2026-11-20T12:00:01Z",
+                "processed_timestamp_after": "2026-11-21T00:00:00Z",
+            },
+            [],
+        ),
+        ({"processed_timestamp_after": "2026-11-20T12:00:02Z", "status": "failed"}, ["order-2"]),
+        ({"processed_timestamp_after": "2026-11-20T12:00:02Z", "search": "order-1"}, []),
+        ({"event_id": "order-1", "search": "refund"}, []),
+        ({"event_id": "order-1", "search": "blue"}, ["order-1"]),
         ({"search": "order"}, ["order-2", "order-1"]),
         ({"search": "BLUE"}, ["order-1"]),
         ({"search": "%"}, []),
