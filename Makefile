@@ -8,7 +8,7 @@ COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no
 	--custom-compile-command "make requirements"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check test-16 roles lint format fuzz schema requirements clean sync-base sync-dev
+.PHONY: help up test check test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
 
 help: ## what can be done, and the variables that change it
 	@echo "make ..."
@@ -44,6 +44,9 @@ format: sync-dev ## put the code into its form
 
 fuzz: sync-dev ## the API against its document, for FUZZ_SECONDS (300)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PY) -m pytest tests/fuzz $(PYTEST_ARGS)
+
+guide: ## docs/api.md, block by block, against a running `make up`
+	@$(PY) docs/run.py
 
 schema: sync-dev ## write docs/openapi.yaml anew
 	$(PY) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml

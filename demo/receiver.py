@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from demo import keep
+from demo.inbox import Inbox
 from demo.signature import Verdict, check
 
 LONGEST_REQUEST_LINE = 70_000  # a GET carries the event in its URL
@@ -51,6 +52,7 @@ async def receiving(
     application = web.Application(client_max_size=LARGEST_BODY)
     for name, door in doors.items():
         application.router.add_route("*", door.path, _handler(name, door, tell))
+    Inbox().add_to(application.router)
     runner = web.AppRunner(
         application, access_log=None, max_line_size=LONGEST_REQUEST_LINE, shutdown_timeout=1
     )

@@ -48,6 +48,30 @@ def with_receiver(tmp_path, scene: Callable[[Send, list[Arrival]], Awaitable[Non
     asyncio.run(run())
 
 
+def test_the_inbox_takes_everything_and_shows_what_came_last(tmp_path) -> None:
+    async def run() -> None:
+        port = keep.receiver_port(tmp_path)
+        async with (
+            receiving(port, {}, lambda _: None),
+            httpx.AsyncClient(trust_env=False, base_url=f"http://{keep.HOST}:{port}") as client,
+        ):
+            assert (await client.get("/seen/mine")).status_code == 404
+            for number in range(2):
+                answer = await client.put(
+                    f"/inbox/mine?n={number}", headers={"X-A": "b"}, content=b'{"a": 1}'
+                )
+                assert answer.status_code == 204
+            seen = (await client.get("/seen/mine")).json()
+            assert (seen["method"], seen["target"], seen["body"]) == ("PUT", "/inbox/mine?n=1", '{"a": 1}')
+            assert seen["headers"]["x-a"] == "b"
+            for number in range(100):
+                await client.post(f"/inbox/other-{number}")
+            assert (await client.get("/seen/mine")).status_code == 404
+            assert (await client.get("/seen/other-99")).status_code == 200
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("path", "method"), [("/post", "POST"), ("/get", "GET"), ("/get?own=1", "GET")])
 def test_a_signed_delivery_is_taken_and_told(tmp_path, path: str, method: str) -> None:
     async def scene(send: Send, arrivals: list[Arrival]) -> None:
