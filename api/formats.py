@@ -1,11 +1,14 @@
 """What do we read, and what do we write? JSON in utf-8, strictly, and nothing else."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 import orjson
 from django.conf import settings
-from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from django.utils.http import parse_header_parameters
+from rest_framework.exceptions import ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
@@ -47,15 +50,28 @@ class StrictJson(BaseParser):
         if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             raise errors.TooLarge
         try:
-            return orjson.loads(body)
+            content = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             # Its message would be enough, but may quote the content.
             raise ParseError(f"The body is not valid JSON (byte {error.pos}).") from None
+        _refuse_repeated_names(body)
+        return content
+
+
+def _refuse_repeated_names(body: bytes) -> None:
+    """Of two members with one name, we might take another than who checked the request on its way here."""
+    json.loads(body.decode(), object_pairs_hook=_check_names, parse_int=str, parse_float=str)
+
+
+def _check_names(members: list[tuple[str, Any]]) -> None:
+    names = Counter(name for name, _ in members)
+    repeated = {name: ["Give it once."] for name, times in names.items() if times > 1}
+    if repeated:
+        raise ValidationError(repeated)
 
 
 def _check_head(request: Request, media_type: str) -> None:
-    charset = media_type.lower().partition("charset=")[2].strip(' "')
-    if charset not in {"", "utf-8"}:
+    if _charset(media_type) not in {"", "utf-8"}:
         raise UnsupportedMediaType(media_type, "The body must be in utf-8.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType(media_type, "The body must be sent as it is, not encoded.")
@@ -63,6 +79,13 @@ def _check_head(request: Request, media_type: str) -> None:
         raise errors.NoLength
     if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         raise errors.TooLarge
+
+
+def _charset(media_type: str) -> str:
+    try:
+        return str(parse_header_parameters(media_type)[1].get("charset", "")).lower()
+    except (LookupError, ValueError):  # too long, or a parameter's own charset is none
+        return "unknown"
 
 
 class AlwaysJson(BaseContentNegotiation):

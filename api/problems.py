@@ -120,7 +120,7 @@ UNAVAILABLE = Problem(
 )
 RESTORED = Problem(
     503,
-    "unavailable",
+    "restore-unacknowledged",
     "A restore waits to be acknowledged",
     "Unavailable",
     "Nothing is changed until an operator has done so.",

@@ -180,6 +180,8 @@ class Schema(AutoSchema):
         found = [problems.INVALID, problems.MALFORMED, problems.TOO_MANY, problems.UNAVAILABLE]
         if self._has_body():
             found += [problems.TOO_LARGE, problems.TYPE, problems.NO_LENGTH]
+        if self.method != "GET":
+            found += [problems.RESTORED]
         if IsAuthenticated in self.view.permission_classes:
             found += [problems.UNAUTHENTICATED]
             if self.method != "GET":

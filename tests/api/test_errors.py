@@ -1,12 +1,17 @@
 """Is every refusal a problem (RFC 9457) in JSON, whoever makes it: DRF, Django, or the database?"""
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from django.db import DataError, OperationalError
+from django.db import DataError, OperationalError, transaction
 from rest_framework import exceptions
 from rest_framework.test import APIClient
 
 from accounts import queries
 from api import errors, problems
+from tests.api.test_roles_matrix import ROWS, Cell, World
 
 ACCOUNTS = "/api/v1/accounts/"
 
@@ -49,6 +54,7 @@ BODIES = [
         "unsupported-media-type",
     ),
     ("latin-1", b'{"name": "x"}', "application/json; charset=latin-1", 415, "unsupported-media-type"),
+    ("two types", b'{"name": "x"}', "application/json, text/plain", 415, "unsupported-media-type"),
     ("a codec", b'{"name": "x"}', "application/json; charset=unicode_escape", 415, "unsupported-media-type"),
     ("a form", b"name=x", "application/x-www-form-urlencoded", 415, "unsupported-media-type"),
     ("a file", b"--x--", "multipart/form-data; boundary=x", 415, "unsupported-media-type"),
@@ -64,6 +70,21 @@ def test_a_body_that_can_not_be_read_is_told_so(alice, body, kind, status, slug)
     reply = client(alice).generic("POST", ACCOUNTS, body, content_type=kind)
     assert_problem(reply, status, slug)
     assert b"canary" not in reply.content
+
+
+REPEATED = [
+    ("a name", b'{"name": "a", "name": "b"}', ["name"]),
+    ("the same value", b'{"name": "a", "name": "a"}', ["name"]),
+    ("written otherwise", b'{"name": "a", "na\\u006de": "b"}', ["name"]),
+    ("deep inside", b'{"name": "a", "headers": {"X": [{"Y": 1, "Y": 2}]}}', ["Y"]),
+    ("beside a number of 300 digits", b'{"name": "a", "name": ' + b"9" * 300 + b"}", ["name"]),
+]
+
+
+@pytest.mark.parametrize(("body", "fields"), [row[1:] for row in REPEATED], ids=[row[0] for row in REPEATED])
+def test_a_name_that_stands_twice_in_an_object_is_400(alice, body, fields):
+    reply = client(alice).generic("POST", ACCOUNTS, body, content_type="application/json")
+    assert list(assert_problem(reply, 400, "invalid-data")["errors"]) == fields
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
@@ -89,6 +110,10 @@ def test_a_body_in_chunks_is_411(alice):
         "APPLICATION/JSON;charset=UTF-8",
         "application/json;",
         "application/json; ;charset=utf-8",
+        "application/json; charset=utf-8; profile=x",
+        'application/json; charset="utf-8"',
+        "application/json; charset*=utf-8''utf-8",
+        "application/json; charset",
     ],
 )
 def test_utf_8_is_read(alice, kind):
@@ -205,3 +230,56 @@ def test_nested_errors_have_dotted_names(detail, flat):
 def test_slugs_are_unique():
     slugs = [problem.slug for problem in problems.ALL]
     assert len(slugs) == len(set(slugs)) > 15
+
+
+# --- every write, with what it does not take ----------------------------------------------------------------
+
+HOSTILE = [
+    None, True, 0, -1, 5.5, 10**30, -(2**63), 1e308, "", " ", "\x00", "\u0085", "é" * 5000, "\u202e",
+    [], ["x"], [[[]]], [None], {}, {"": ""}, {"\x00": "y"}, {"X": None}, {"x": {"y": []}},
+]  # fmt: skip
+NO_OBJECTS = [b"[]", b'"x"', b"5", b"null", b"true", b"[{}]"]
+WRITES = [(route, method) for route, method in ROWS if method in {"post", "put", "patch"}]
+
+
+@pytest.fixture
+def world(db) -> World:
+    return World()
+
+
+def asking(world: World, route: str, method: str) -> Callable[[bytes], Any]:
+    """Sends the Admin's bodies to this write; each is undone."""
+    cell = Cell(route, method, "admin", ("own",) * route.count("<"), 200)
+    path, token = world.path(cell), world.tokens["admin"]
+
+    def ask(body: bytes) -> Any:
+        made = APIClient(raise_request_exception=False)
+        made.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+        before = transaction.savepoint_create()
+        reply = made.generic(method.upper(), path, body, content_type="application/json")
+        transaction.savepoint_rollback(before)
+        return reply
+
+    return ask
+
+
+@pytest.mark.parametrize(("route", "method"), WRITES, ids=[f"{method} {route}" for route, method in WRITES])
+def test_no_write_falls_over_a_value(world, route, method):
+    ask, content = asking(world, route, method), ROWS[route, method].content or {}
+    for field in content:
+        for value in HOSTILE:
+            reply = ask(json.dumps({**content, field: value}).encode())
+            if reply.status_code < 400:
+                assert reply.json()["success"] is True  # it takes this value
+            else:
+                slug = reply.json()["type"].removeprefix(problems.TYPE_PREFIX)
+                assert (reply.status_code, slug) in {(400, "invalid-data"), (401, "wrong-credentials")}, value
+                assert_problem(reply, reply.status_code, slug)
+    unknown = assert_problem(ask(json.dumps({**content, "unknown": 1}).encode()), 400, "invalid-data")
+    assert list(unknown["errors"]) == ["unknown"]
+    for body in NO_OBJECTS:
+        assert_problem(ask(body), 400, "invalid-data")
+
+
+def test_every_write_is_walked():
+    assert len(WRITES) >= 20

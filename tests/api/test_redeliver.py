@@ -200,5 +200,5 @@ def test_a_restore_that_nobody_acknowledged_is_503(database):
     destination = add_destination(alice, account)
     people.restored(database)
     reply = ask_for_sample(alice, destination)
-    assert refusal(reply) == (503, "unavailable")
+    assert refusal(reply) == (503, "restore-unacknowledged")
     assert reply["Retry-After"] == "1"

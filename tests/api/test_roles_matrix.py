@@ -190,11 +190,11 @@ class World:
         if cell.caller in self.tokens:
             client.credentials(HTTP_AUTHORIZATION=f"Bearer {self.tokens[cell.caller]}")
         before = transaction.savepoint_create()  # no `atomic`: a durable block must not be nested
-        reply = getattr(client, cell.method)(self._path(cell), cell.content, format="json")
+        reply = getattr(client, cell.method)(self.path(cell), cell.content, format="json")
         transaction.savepoint_rollback(before)
         return reply
 
-    def _path(self, cell: Cell) -> str:
+    def path(self, cell: Cell) -> str:
         kinds = iter(cell.ids)
         return "/api/v1/" + re.sub(r"<str:(\w+)>", lambda name: self._id(name[1], next(kinds)), cell.route)
 
