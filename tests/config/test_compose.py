@@ -140,13 +140,15 @@ def test_the_explained_variables_are_those_that_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, value in variables.documented().items() if value]
+    ("name", "value"),
+    [
+        (name, value)
+        for name, value in variables.documented().items()
+        if value and name not in {"DATA_DIR", "ALLOWED_HOSTS"}  # theirs are expressions
+    ],
 )
 def test_an_explained_default_is_the_real_one(name: str, value: str) -> None:
-    sources = "".join((CODE / "config" / file).read_text() for file in ("settings.py",))
-    [call] = re.findall(rf'\b(?:text|number|flag|listed)\("{name}".*', sources)
-    shown = {"1048576": "1 << 20", "33554432": "32 << 20", "0": "default=False"}.get(value, value)
-    assert shown in call
+    assert variables.defaults()[name] == value
 
 
 def test_the_databases_roles_are_made_and_the_program_owns_nothing(tmp_path: Path) -> None:
