@@ -35,6 +35,7 @@ def configuration(*, level: str, form: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"unforeseen": {"()": "config.logs.Unforeseen"}},
         "formatters": {"told": {"()": "config.logs.formatter", "form": form}},
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "told"}},
         "root": {"handlers": ["console"], "level": level},
@@ -42,7 +43,8 @@ def configuration(*, level: str, form: str) -> dict[str, Any]:
             # Django's own handlers would print errors a second time, in another form.
             "django": {"handlers": [], "level": "NOTSET"},
             "django.server": {"handlers": [], "propagate": True},
-            "django.request": {"level": "ERROR"},  # a client's mistake is the client's to know
+            # A client's mistake is the client's to know, and a foreseen failure (503) has its line already.
+            "django.request": {"level": "ERROR", "filters": ["unforeseen"]},
             "django-q": {"level": "WARNING"},  # each task that begins and ends
             **{name: {"level": "WARNING"} for name in _CHATTY},
         },
@@ -66,6 +68,13 @@ def formatter(form: str = "") -> ProcessorFormatter:
             _as_line if form == LINE else _as_json,
         ],
     )
+
+
+class Unforeseen(logging.Filter):
+    """Lets pass what has a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return bool(record.exc_info)
 
 
 class _Careful(ProcessorFormatter):
