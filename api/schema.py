@@ -139,15 +139,15 @@ class Schema(AutoSchema):
         return getattr(self.view, "action", None) or ""
 
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> Json:
-        """What is read only may be left out of an answer where its field says so."""
+        """A request has no field that isn't known. An answer has all but those that may miss."""
         schema: Json = super()._map_basic_serializer(  # type: ignore[no-untyped-call] # it has no types
             serializer, direction
         )
         if direction == "request":
             return {**schema, "additionalProperties": False}
         fields = getattr(serializer, "fields", {})
-        required = [name for name in schema.get("required", ()) if not _is_optional(fields.get(name))]
-        return {**schema, "required": required} if required else schema
+        required = [name for name in schema.get("properties", ()) if not _is_optional(fields.get(name))]
+        return {**schema, "required": sorted(required)} if required else schema
 
     # --- answers --------------------------------------------------------------------------------------------
 

@@ -90,6 +90,8 @@ BOUNDS: dict[str, Json] = {
 }
 # One of the two that name a role.
 FEWEST = {"MemberRequest": 1, "NewMemberRequest": 2}
+# Secrets that only the answer to a creation shows; a thing may be sent back as that answer had it.
+SHOWN_ONCE = {("Account", "app_secret_token"), ("Destination", "signing_secret")}
 # Where a name has other bounds: any password may be tried.
 UNBOUNDED = {("CredentialsRequest", "email"), ("CredentialsRequest", "password")}
 
@@ -160,6 +162,8 @@ def _describe(component: str, schema: Json) -> None:
     properties: Json = schema.get("properties", {})
     if component in FEWEST:
         schema["minProperties"] = FEWEST[component]
+    for name in [name for name in properties if (component, name) in SHOWN_ONCE]:
+        del properties[name]
     for name, form in properties.items():
         words = WORDS.get(name, {})
         properties[name] = {**form, **words, **_own(form, "description")}
@@ -193,6 +197,14 @@ def _describe_parameter(parameter: Json) -> None:
         parameter["schema"] = QUERY.get(name, parameter["schema"])
         if name not in PLACES:
             parameter["allowEmptyValue"] = True
+        if name == "ordering":
+            parameter["schema"]["x-enum-varnames"] = [_spelled(one) for one in parameter["schema"]["enum"]]
+
+
+def _spelled(ordering: str) -> str:
+    """What a generated client may call it."""
+    name = ordering.removeprefix("-").upper()
+    return f"{name}_DESCENDING" if ordering.startswith("-") else name
 
 
 def _words_of_parameter(name: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ from api.schema import NOTHING, envelope
 
 
 class AccountFields(Strict):
-    """An account. `app_secret_token` is there only in the answer to its creation."""
+    """An account."""
 
     id = serializers.UUIDField(read_only=True)
     name = Text(help_text="At most 200 characters.")
@@ -37,6 +37,17 @@ class AccountFields(Strict):
 
     class Meta:
         ref_name = "Account"
+
+
+class NewAccountFields(AccountFields):
+    """A new account, with its secret token."""
+
+    app_secret_token = serializers.CharField(
+        read_only=True, help_text="For `CL-X-TOKEN`. Shown once, when it is made."
+    )
+
+    class Meta:
+        ref_name = "NewAccount"
 
 
 class Rotation(Strict):
@@ -69,7 +80,7 @@ WRITTEN = envelope("AccountWritten", AccountFields())
         operation_id="create_account",
         summary="Create an account",
         description="Whoever registered may, and who is Admin of some account; they become its Admin.",
-        responses={201: WRITTEN},
+        responses={201: envelope("AccountCreated", NewAccountFields())},
     ),
     update=extend_schema(
         operation_id="replace_account", summary="Change an account", responses={200: WRITTEN}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class DestinationFields(Strict):
-    """A destination. `signing_secret` is there only in the answer to its creation."""
+    """A destination."""
 
     id = serializers.UUIDField(read_only=True)
     url = Text(help_text="http or https, at an address of the public internet.")
@@ -63,6 +63,17 @@ class DestinationFields(Strict):
 
     class Meta:
         ref_name = "Destination"
+
+
+class NewDestinationFields(DestinationFields):
+    """A new destination, with its signing secret."""
+
+    signing_secret = serializers.CharField(
+        read_only=True, help_text="`whsec_...` (Standard Webhooks). Shown once, when it is made."
+    )
+
+    class Meta:
+        ref_name = "NewDestination"
 
 
 class SecretRotation(Strict):
@@ -112,7 +123,9 @@ WRITTEN = envelope("DestinationWritten", DestinationFields())
         operation_id="read_destination", summary="One destination", responses=DestinationFields
     ),
     create=extend_schema(
-        operation_id="create_destination", summary="Add a destination", responses={201: WRITTEN}
+        operation_id="create_destination",
+        summary="Add a destination",
+        responses={201: envelope("DestinationCreated", NewDestinationFields())},
     ),
     update=extend_schema(
         operation_id="replace_destination", summary="Change a destination", responses={200: WRITTEN}

@@ -113,6 +113,17 @@ def running(
             process.communicate()
 
 
+@contextlib.contextmanager
+def site(environment: dict[str, str], log: Path) -> Iterator[str]:
+    """The whole gateway but its workers, as it is served: its address. What it says goes to the log."""
+    port = free_port()
+    with (
+        log.open("w") as output,
+        running(granian("config.asgi:application", port), port, environment=environment, output=output),
+    ):
+        yield f"http://127.0.0.1:{port}"
+
+
 def _until_it_listens(process: subprocess.Popen[str], port: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

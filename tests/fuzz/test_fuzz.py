@@ -40,12 +40,9 @@ SERVER = {
 @pytest.fixture
 def site(database, tmp_path) -> Iterator[tuple[Stage, Path]]:
     """A server on a free port with somebody's things in it, and its log."""
-    port = servers.free_port()
     log = tmp_path / "server.log"
-    with log.open("w") as output:
-        argv = servers.granian("config.asgi:application", port)
-        with servers.running(argv, port, environment=database.environment | SERVER, output=output):
-            yield staging.prepare(f"http://127.0.0.1:{port}"), log
+    with servers.site(database.environment | SERVER, log) as url:
+        yield staging.prepare(url), log
 
 
 @pytest.mark.slow
