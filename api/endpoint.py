@@ -36,6 +36,7 @@ class Endpoint(Throttled, GenericViewSet[Any]):
     renderer_classes = [Json]
     content_negotiation_class = AlwaysJson
     metadata_class = None
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     schema = Schema()
     pagination_class = pagination.ByCursor
     filter_backends = [Filtering]
