@@ -81,7 +81,7 @@ def _message(error: BaseException) -> str:
 def _of_the_system(error: OSError) -> str:
     """By its number: the words beside it may be a library's."""
     if isinstance(error, ssl.SSLError):
-        return error.reason or ""
+        return str(getattr(error, "reason", None) or "")
     if isinstance(error, socket.gaierror):
         return error.strerror or ""
     return os.strerror(error.errno) if isinstance(error.errno, int) else ""

@@ -21,6 +21,7 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
+from config import told
 from eventstore.events import SCOPE
 from eventstore.identifiers import uuid7
 from outbox import wake
@@ -267,6 +268,4 @@ class Intake:
         """Once a second at most: while the database is away, every batch ends here."""
         if time.monotonic() - self._complained >= 1:
             self._complained = time.monotonic()
-            log.warning(
-                "the database does not accept: %s", (str(error) or type(error).__name__).splitlines()[0]
-            )
+            log.warning("the database does not accept: %s", told.words(error))

@@ -6,6 +6,7 @@ import random
 
 import psycopg
 
+from config import told
 from outbox.worker import clock
 
 logger = logging.getLogger("outbox.worker")
@@ -23,7 +24,7 @@ class Faults:
         self._silent: dict[str, int] = {}
 
     def note(self, what: str, error: BaseException) -> None:
-        kind = f"{what}: {_brief(error)}"
+        kind = f"{what}: {told.words(error)}"
         now = clock.now()
         if now - self._logged.get(kind, -EVERY_SECONDS) < EVERY_SECONDS:
             self._silent[kind] = self._silent.get(kind, 0) + 1
@@ -36,7 +37,7 @@ class Faults:
             "%s failed%s: %s",
             what,
             f" ({again} times more in the last minutes)" if again else "",
-            _brief(error),
+            told.words(error),
             # What nobody foresaw needs its place in the code.
             exc_info=None if expected else error,
         )
@@ -64,11 +65,3 @@ class Pause:
 
     async def wait(self) -> None:
         await asyncio.sleep(self.next())
-
-
-def _brief(error: BaseException) -> str:
-    """The kind of error, and of the server's words the first line only: details may quote rows."""
-    if isinstance(error, psycopg.Error) and error.sqlstate:
-        return f"{type(error).__name__} {error.sqlstate}: {error.diag.message_primary}"[:300]
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:300]
