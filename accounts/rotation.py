@@ -5,6 +5,7 @@ meanwhile is kept, several runs do no harm, and nobody waits for longer than one
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,8 +13,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts import encryption, vault
-from accounts.encryption import Place, Undecryptable
-from accounts.models import Destination
+from accounts.encryption import AnswerPlace, Place, Undecryptable
+from accounts.models import Destination, KeptAnswer
 
 FIELDS = {
     "encrypted_headers": vault.HEADERS,
@@ -71,3 +72,22 @@ def _anew(row: Destination, field: str) -> str:
         return stored
     place = Place(row.account_id, row.pk, FIELDS[field])
     return encryption.encrypt(encryption.decrypt(stored, place), place)
+
+
+def rotate_answers() -> None:
+    """Kept answers too: those that can't be read any more stay so for the rest of their day."""
+    prefix = encryption.current_key_id() + "."
+    others = KeptAnswer.objects.exclude(encrypted_answer__startswith=prefix).exclude(encrypted_answer="")
+    for pk in list(others.values_list("pk", flat=True)):
+        _rotate_answer(pk)
+
+
+@transaction.atomic
+def _rotate_answer(pk: UUID) -> None:
+    row = KeptAnswer.objects.select_for_update(no_key=True).filter(pk=pk).first()
+    if row is None:
+        return
+    place = AnswerPlace(row.user_id, row.pk)
+    with suppress(Undecryptable):
+        row.encrypted_answer = encryption.encrypt(encryption.decrypt(row.encrypted_answer, place), place)
+        row.save(update_fields=["encrypted_answer"])

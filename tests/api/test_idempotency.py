@@ -1,10 +1,12 @@
 """Is a POST that is sent twice with one Idempotency-Key done once, and answered alike?"""
 
+import io
 import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
 from django.urls import get_resolver
@@ -240,6 +242,15 @@ def test_what_can_not_be_read_any_more_is_told_and_not_done_again(alice, setting
     accounts = Account.objects.count()
     assert_problem(alice.ask("post", "/accounts/", {"name": "New"}, Idempotency_Key=KEY), 409, "answer-lost")
     assert Account.objects.count() == accounts
+
+
+def test_answers_move_to_the_new_encryption_key_with_all_other_secrets(alice, settings):
+    first = alice.ask("post", "/accounts/", {"name": "New"}, Idempotency_Key=KEY)
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32, **settings.ENCRYPTION_KEYS}
+    call_command("rotate_encryption", stdout=io.StringIO())
+    settings.ENCRYPTION_KEYS = {"k2": b"\2" * 32}
+    again = alice.ask("post", "/accounts/", {"name": "New"}, Idempotency_Key=KEY)
+    assert (again.status_code, again.json()) == (201, first.json())
 
 
 def test_after_a_day_the_key_is_free_and_the_answer_gone(alice, bob):

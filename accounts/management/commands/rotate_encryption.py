@@ -17,6 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         unreadable = self.rotate()
+        rotation.rotate_answers()
         left = rotation.outdated().count()
         if unreadable:
             listed = ", ".join(unreadable[:10])
