@@ -21,7 +21,8 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 JSON, LINE = "json", "line"
 FORMATS = (JSON, LINE)
 REQUEST_FIELDS = ("method", "route", "status", "duration_ms", "user_id", "address")
-FIELDS = ("request_id", *REQUEST_FIELDS)
+ATTEMPT_FIELDS = ("delivery_id", "destination_id")
+FIELDS = ("request_id", *REQUEST_FIELDS, *ATTEMPT_FIELDS)
 
 # Their debug lines tell statements with parameters, headers and addresses of destinations.
 _CHATTY = ("django.db", "django.template", "psycopg", "httpx", "httpcore", "aiohttp", "urllib3", "sentry_sdk")

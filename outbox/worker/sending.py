@@ -1,6 +1,7 @@
 """What happens to a claimed delivery? It is sent if it still may be, and the settler hears the outcome."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ from outbox.worker.faults import Faults
 from outbox.worker.leases import Lease
 from outbox.worker.routes import Reading
 from outbox.worker.settler import Settler
+
+logger = logging.getLogger("outbox.worker")
 
 # The operator may bring the key back, so it is tried again.
 _UNREADABLE = Outcome(
@@ -103,6 +106,8 @@ class Sending:
 
     def _conclude(self, lease: Lease, outcome: Outcome, schedule: Sequence[int]) -> None:
         claim = lease.claim
+        if logger.isEnabledFor(logging.DEBUG):  # history has each attempt; this is for watching one
+            logger.debug("attempt %d: %s", claim.attempt, outcome.reason.value, extra=_seen(claim, outcome))
         decision = retry.decide(
             outcome,
             attempt=claim.turn,
@@ -170,6 +175,15 @@ def _final(claim: Claim, route: Route) -> Settlement | None:
 
 def _cancelled(claim: Claim, reason: str) -> Settlement:
     return Settlement(claim=claim, verdict=Verdict.CANCELLED, data=claim.ids | {"reason": reason})
+
+
+def _seen(claim: Claim, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "delivery_id": claim.delivery_id,
+        "destination_id": claim.destination_id,
+        "status": outcome.status,
+        "duration_ms": outcome.duration_us / 1000,
+    }
 
 
 def _record(claim: Claim, outcome: Outcome) -> dict[str, Any]:

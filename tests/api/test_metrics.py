@@ -1,6 +1,8 @@
 """What does /metrics tell, to whom, and what does it cost?"""
 
 import asyncio
+import json
+import sys
 import threading
 import time
 from uuid import uuid4
@@ -15,7 +17,7 @@ from config.traffic import token
 from delivery import projections
 from eventstore import lag
 from outbox import queries as outbox
-from tests.api import asgi
+from tests.api import asgi, servers
 from tests.delivery.logs import Delivery
 from tests.eventstore import stores
 
@@ -309,3 +311,32 @@ def test_many_that_wait_cost_about_what_some_do(database):
     assert (state.depth.due, state.depth.held) == (outbox.CAP, outbox.CAP)
     assert 300_000 < state.depth.estimated < 420_000
     assert large < max(5 * small, 0.1)
+
+
+@pytest.mark.slow
+def test_several_processes_count_together_and_log_in_one_form(database):
+    port = servers.free_port()
+    argv = [sys.executable, "manage.py", "web", "--port", str(port), "--workers", "2"]
+    environment = database.environment | {"LOG_LEVEL": "INFO"}
+    with servers.running(argv, port, environment=environment) as process:
+        for path in ["/server/incoming_data"] * 40 + ["/nothing"]:
+            _get(port, path)
+        time.sleep(metrics.SHARE_SECONDS + 0.3)
+        found = [read(_get(port, metrics.PATH).body) for _ in range(8)]
+        process.terminate()
+        said, _ = process.communicate(timeout=15)
+    assert {one["data_pusher_refused_events_total", "method"] for one in found} == {40}
+    assert {one["data_pusher_received_events_total", "accepted"] for one in found} == {0}
+    assert {one["data_pusher_up",] for one in found} == {1}
+    assert {one["data_pusher_outbox_deliveries", "due"] for one in found} == {0}
+    logged = [json.loads(line) for line in said.splitlines()]
+    assert [line["status"] for line in logged if line["logger"] == "api.requests"] == [404]
+
+
+def _get(port, path):
+    wire = servers.Wire(port)
+    wire.say(f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close")
+    reply = wire.hear()
+    wire.close()
+    assert reply is not None
+    return reply
