@@ -43,7 +43,7 @@ format: sync-dev ## put the code into its form
 	.venv/bin/ruff format .
 
 fuzz: sync-dev ## the API against its document, for FUZZ_SECONDS (300)
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PY) -m pytest tests/fuzz $(PYTEST_ARGS)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PY) -m pytest tests/fuzz -rP $(PYTEST_ARGS)
 
 guide: ## docs/api.md, block by block, against a running `make up`
 	@$(PY) docs/run.py

@@ -50,6 +50,7 @@ def site(database, tmp_path) -> Iterator[tuple[Stage, Path]]:
 def test_the_api_is_as_its_document_says(site, tmp_path):
     prepared, log = site
     done = fuzz(prepared, COMMITTED, tmp_path, *_extent())
+    sys.stdout.write(done.stdout)  # `make fuzz` shows it
     errors = log.read_text()
     assert done.returncode == 0, f"{done.stdout}\n{errors[-5000:]}"
     assert '"level":"error"' not in errors, errors[-5000:]
@@ -77,7 +78,7 @@ def test_a_document_that_is_wrong_is_noticed(site, tmp_path):
 def _extent() -> list[str]:
     if SECONDS:
         return ["--max-time", str(SECONDS), "--generation-database", "none"]
-    return ["--max-examples", "5", "--generation-deterministic"]
+    return ["--max-examples", "3", "--generation-deterministic"]
 
 
 def _statuses(folder: Path) -> dict[str, set[int]]:
