@@ -9,6 +9,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Protocol
 
 import orjson
@@ -128,7 +129,8 @@ class ByCursor(BasePagination):
 
     def _link(self, row: Any, *, backward: bool) -> str:
         order = self._order
-        cursor = Cursor(order.name, backward, getattr(row, order.field), str(getattr(row, order.unique)))
+        value = attrgetter(order.field.replace("__", "."))(row)
+        cursor = Cursor(order.name, backward, value, str(getattr(row, order.unique)))
         return replace_query_param(self._url, "cursor", cursor.encode())
 
     def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
@@ -245,7 +247,10 @@ def _beyond(start: tuple[Any, Any], order: Order, *, lower: bool) -> Q:
 
 
 def _clean(model: type[Model], field: str, value: Any) -> Any:
-    column = model._meta.get_field(field)  # noqa: SLF001 (Django documents _meta)
+    *relations, name = field.split("__")
+    for relation in relations:
+        model = model._meta.get_field(relation).related_model  # type: ignore[assignment] # noqa: SLF001 (Django documents _meta; orderings go over foreign keys)
+    column = model._meta.get_field(name)  # noqa: SLF001
     cleaned = column.to_python(value)  # type: ignore[union-attr] # orderings name plain columns
     if cleaned is None or (isinstance(cleaned, str) and "\x00" in cleaned):
         raise ValueError("no value")

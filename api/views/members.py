@@ -132,7 +132,11 @@ class Members(Endpoint):
     serializer_class = MemberFields
     filterset_class = MemberFilters
     queryset = queries.members_of(NO_ACCOUNT)
-    orderings: ClassVar[dict[str, str]] = {"created_at": "created_at", "updated_at": "updated_at"}
+    orderings: ClassVar[dict[str, str]] = {
+        "created_at": "created_at",
+        "updated_at": "updated_at",
+        "email": "user__email",
+    }
     default_ordering = "-created_at"
     lookup_url_kwarg = "member_id"
     problems: ClassVar[dict[str, tuple[Problem, ...]]] = {

@@ -5,20 +5,18 @@
 -- The shape of each statement names its index, whatever the statistics say. For the planner can't know how ids and times
 -- go together: "order-1" may begin every second of ten million ids, or one of today and a million that are a year old.
 --   * Account, destination, status and time of receipt are the key of an index: each row that is read is in the answer.
---   * Few rows fit an id, a search or a span of processing: those, sorted.
---   * Many fit: the next rows in order are looked through, up to a limit; that fills a page unless they are far away.
+--   * Few rows (under p_few) fit an id, a search or a span of processing: those, sorted.
+--   * Many fit: the next p_looked_through rows in order are looked through, which fills a page unless they are far away.
 --   * Many fit, and are far away: as with few, in a time that grows with them.
 CREATE FUNCTION pusher.find_logs(
     p_account uuid, p_most int, p_descending boolean, p_after_at timestamptz, p_after_id uuid,
     p_delivery uuid, p_event text, p_destination uuid, p_status text,
     p_received_from timestamptz, p_received_to timestamptz, p_processed_from timestamptz, p_processed_to timestamptz,
-    p_prefix text, p_searched uuid[]
+    p_prefix text, p_searched uuid[], p_few int, p_looked_through int
 ) RETURNS SETOF delivery_log LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 DECLARE
-    c_few CONSTANT int := 1000;
-    c_looked_through CONSTANT int := 20000;
     v_statuses text[] := CASE WHEN p_status IS NULL THEN '{pending,success,failed}' ELSE ARRAY[p_status] END;
     v_searched uuid[] := coalesce(p_searched, '{}');
     -- A destination that is searched for and asked for: each of its rows fits.
@@ -53,7 +51,7 @@ BEGIN
             || quote_literal(p_after_at) || ', ' || quote_literal(p_after_id) || ')');
     -- A limit in each part: so the planner does not take them for one table, and merges them in their order.
     SELECT format('SELECT * FROM (%s) n %s', string_agg(
-               format('(%s%s AND status = %L %s LIMIT %s)', v_rows, v_keyed, s, v_order, c_looked_through), ' UNION ALL '), v_order)
+               format('(%s%s AND status = %L %s LIMIT %s)', v_rows, v_keyed, s, v_order, greatest(p_looked_through, p_most)), ' UNION ALL '), v_order)
       INTO v_next FROM unnest(v_statuses) s;
     v_span := nullif(concat(' AND processed_at >= ' || quote_literal(p_processed_from),
                             ' AND processed_at <= ' || quote_literal(p_processed_to)), '');
@@ -74,22 +72,22 @@ BEGIN
         RETURN;
     END IF;
     IF v_path IS NULL AND v_span IS NOT NULL THEN
-        EXECUTE format('SELECT count(*) FROM (%s%s LIMIT %s) f', v_rows, v_span, c_few) INTO v_number;
-        v_path := CASE WHEN v_number < c_few THEN v_span END;
+        EXECUTE format('SELECT count(*) FROM (%s%s LIMIT %s) f', v_rows, v_span, p_few) INTO v_number;
+        v_path := CASE WHEN v_number < p_few THEN v_span END;
     END IF;
     IF v_path IS NULL AND v_begins IS NOT NULL AND v_searched = '{}' THEN
-        EXECUTE format('SELECT count(*) FROM (%s%s LIMIT %s) f', v_rows, v_begins, c_few) INTO v_number;
-        v_path := CASE WHEN v_number < c_few THEN v_begins END;
+        EXECUTE format('SELECT count(*) FROM (%s%s LIMIT %s) f', v_rows, v_begins, p_few) INTO v_number;
+        v_path := CASE WHEN v_number < p_few THEN v_begins END;
     END IF;
     IF v_path IS NULL THEN
         EXECUTE format('SELECT array_agg(ROW(p.*)::delivery_log) FROM (SELECT * FROM (%s LIMIT %s) n WHERE true%s %s) p',
-                       v_next, c_looked_through, v_fits, v_page) INTO v_found;
+                       v_next, p_looked_through, v_fits, v_page) INTO v_found;
         IF cardinality(v_found) = p_most THEN
             RETURN QUERY SELECT * FROM unnest(v_found);
             RETURN;
         END IF;
-        EXECUTE format('SELECT count(*) FROM (%s LIMIT %s) n', v_next, c_looked_through) INTO v_number;
-        IF v_number < c_looked_through THEN  -- that was all there is
+        EXECUTE format('SELECT count(*) FROM (%s LIMIT %s) n', v_next, p_looked_through) INTO v_number;
+        IF v_number < p_looked_through THEN  -- that was all there is
             RETURN QUERY SELECT * FROM unnest(v_found);
             RETURN;
         END IF;

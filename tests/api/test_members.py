@@ -204,7 +204,7 @@ def test_members_are_found_by_who_added_them(alice, bob, account):
     ("parameters", "field"),
     [
         ({"role": "Owner"}, "role"),
-        ({"ordering": "email"}, "ordering"),
+        ({"ordering": "user__email"}, "ordering"),
         ({"ordering": "user__password"}, "ordering"),
         ({"user": MISSING}, "user"),
         ({"password": "x"}, "password"),
