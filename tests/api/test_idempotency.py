@@ -170,6 +170,28 @@ def test_a_mail_goes_out_once(alice, account, mailoutbox, django_capture_on_comm
     assert len(mailoutbox) == 1
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_browser_s_session_may_use_a_key_too(alice, content_type):
+    """CSRF's check looks for a token in a form, and must leave the body's bytes to us."""
+    client = APIClient(enforce_csrf_checks=True)
+    credentials = {"email": alice.user.email, "password": PASSWORD, "session": True}
+    client.post("/api/v1/auth/login/", credentials, format="json")
+
+    def ask():
+        headers = {"X-CSRFToken": client.cookies["csrftoken"].value, "Idempotency-Key": KEY}
+        return client.post(
+            "/api/v1/accounts/", b'{"name": "New"}', content_type=content_type, headers=headers
+        )
+
+    first, again = ask(), ask()
+    if content_type == "application/json":
+        assert (first.status_code, again.status_code, REPLAYED in again) == (201, 201, True)
+        assert first.content == again.content
+    else:
+        assert first.status_code == again.status_code == 415
+    assert client.post("/api/v1/accounts/", headers={"Idempotency-Key": KEY}).status_code == 403
+
+
 # --- who may hear it again ---------------------------------------------------------------------------------
 
 
