@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from django.contrib.auth import password_validation
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
@@ -106,10 +107,11 @@ def log_out(*, access_token: str) -> None:
 
 
 @transaction.atomic
-def close_session(user: User) -> None:
-    """Record that a browser's session is ended; the session itself is its door's."""
+def close_session(user: User, *, session_key: str) -> None:
+    """End this session of a browser at once; one that isn't there has ended already."""
     User.objects.select_for_update(no_key=True).get(pk=user.pk)
-    events.record_of_user("user.logged_out", user, actor=user)
+    if Session.objects.filter(session_key=session_key).delete()[0]:
+        events.record_of_user("user.logged_out", user, actor=user)
 
 
 def change_password(*, actor: User, current_password: str, new_password: str, address: str = "") -> None:

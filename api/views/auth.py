@@ -157,8 +157,9 @@ class Authentication(Endpoint):
         if isinstance(request.auth, str):
             operations.log_out(access_token=request.auth)
         else:
-            operations.close_session(self.user)
-            auth.logout(_plain(request))
+            browser = _plain(request)
+            operations.close_session(self.user, session_key=browser.session.session_key or "")
+            auth.logout(browser)
         return written(None)
 
     @extend_schema(

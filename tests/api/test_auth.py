@@ -148,6 +148,16 @@ def test_a_session_makes_no_access_token_and_its_ends_are_recorded(alice):
     assert recorded.types()[recorded_before:] == ["user.logged_in", "user.logged_out"]
 
 
+def test_a_session_that_two_log_out_of_at_once_ends_once(alice):
+    client = APIClient()
+    content = {"email": alice.user.email, "password": PASSWORD, "session": True}
+    client.post("/api/v1/auth/login/", content, format="json")
+    for _ in range(2):  # both doors had found it
+        operations.close_session(alice.user, session_key=client.cookies["sessionid"].value)
+    assert client.get("/api/v1/auth/me/").status_code == 401
+    assert recorded.types().count("user.logged_out") == 1
+
+
 @pytest.mark.parametrize(
     "key",
     [
