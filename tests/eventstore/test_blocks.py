@@ -131,6 +131,28 @@ def test_versions_of_a_stream_stand_in_order(database: Database):
     assert [version for *_, version in stores.history(sealer)] == [1, 2]
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["new", "late"])
+def test_versions_of_a_stream_stand_in_order_when_a_backlog_is_cut(database: Database, is_late):
+    """Who locks what the stream is about gets a transaction id, and waits: the others' ids are higher."""
+    waiting = [database.connect(autocommit=False) for _ in range(3)]
+    writer = database.connect()
+    for connection in waiting:
+        connection.execute("SELECT pg_current_xact_id()")
+    if is_late:
+        stores.append(writer)
+        stores.seal(writer)
+    stream = uuid4()
+    for connection in reversed(waiting):
+        stores.append(writer, stream)
+        stores.append(connection, stream)
+        connection.commit()
+    stores.append(writer, count=3)
+    stores.seal_all(writer, most=1)
+    history = stores.history(writer)
+    assert [version for *_, name, version in history if name == stream] == [1, 2, 3, 4, 5, 6]
+    assert len(history) == 9 + is_late
+
+
 def test_two_sealers_at_once_make_one_block(database: Database):
     first, second = database.connect(autocommit=False), database.connect()
     stores.append(second)

@@ -105,6 +105,15 @@ class Sessions:
     ],
     most=2,
 )
+@example(
+    steps=[
+        ("take an id", 0, 0),
+        ("append", 1, 0),
+        ("commit", 1, 0),
+        ("append", 0, 0),
+    ],
+    most=1,
+)
 def test_every_committed_event_is_in_one_block(database: Database, steps, most):
     sessions = Sessions(database)
     try:
