@@ -18,7 +18,7 @@ INSERT INTO accounts_generation DEFAULT VALUES;
 
 CREATE FUNCTION accounts_next_generation() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE accounts_generation SET number = number + 1, xid = pg_current_xact_id()
+    UPDATE public.accounts_generation SET number = number + 1, xid = pg_current_xact_id()
      WHERE xid IS DISTINCT FROM pg_current_xact_id();
     RETURN NULL;
 END

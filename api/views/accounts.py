@@ -10,7 +10,9 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import operations, queries
+from accounts import generations, operations, queries
+from accounts.operations import access
+from accounts.roles import Action
 from api import filters, problems
 from api.endpoint import Endpoint, found, written
 from api.fields import Moment, Number, Strict, Text
@@ -113,7 +115,8 @@ class Accounts(Endpoint):
     }
 
     def list(self, _request: Request) -> Response:
-        page = self.paginate_queryset(self.filter_queryset(queries.accounts_of(self.user)))
+        with generations.past_the_cache():  # whose these are is a matter of who is a member
+            page = self.paginate_queryset(self.filter_queryset(queries.accounts_of(self.user)))
         return self.get_paginated_response(AccountFields(page, many=True).data)
 
     def create(self, _request: Request) -> Response:
@@ -123,7 +126,9 @@ class Accounts(Endpoint):
         return written(shown | secret, status=201, revision=made.account.revision)
 
     def retrieve(self, _request: Request, **_: str) -> Response:
-        account = queries.account(self.user, self.id("account_id"))
+        account_id = self.id("account_id")
+        access.require(self.user, account_id, Action.READ_ACCOUNT)
+        account = queries.account(self.user, account_id)
         return found(AccountFields(account).data, revision=account.revision)
 
     def update(self, _request: Request, *, partial: bool = False, **_: str) -> Response:

@@ -72,7 +72,6 @@ class TestWhatIsReadThere:
     @pytest.mark.parametrize(
         ("path", "table"),
         [
-            ("/accounts/", "accounts_account"),
             ("/accounts/{account}/", "accounts_account"),
             ("/accounts/{account}/destinations/", "accounts_destination"),
             ("/accounts/{account}/destinations/?search=hooks&ordering=url", "accounts_destination"),
@@ -110,6 +109,18 @@ class TestWhatIsReadThere:
         for _ in range(2):
             with asked("accounts_member", 1):
                 assert alice.get(f"/accounts/{account.pk}/destinations/").status_code == 200
+
+    @pytest.mark.parametrize("path", ["/accounts/", "/accounts/{0}/", "/accounts/{0}/members/"])
+    def test_who_is_a_member_is_asked_at_every_request(self, alice, account, database, path):
+        """Shown by a change that makes no generation, so that what is in the cache stays there."""
+        path = path.format(account.pk)
+        first, second = alice.get(path), alice.get(path)
+        assert first.json() == second.json()
+        owner = database.connect_owner()
+        owner.execute("ALTER TABLE accounts_member DISABLE TRIGGER USER")
+        owner.execute("DELETE FROM accounts_member")
+        gone = alice.get(path)
+        assert gone.status_code == 404 or gone.json()["results"] == []
 
     def test_a_session_s_user_is_asked_at_every_request(self, client, alice, account):
         client.force_login(alice.user)
@@ -207,6 +218,13 @@ class TestWhoeverWrote:
         )
         with connection.cursor() as cursor:
             cursor.execute("SELECT move(%s)", [NEW])
+        assert hot() == NEW
+
+    def test_a_session_with_another_search_path(self, database, hot):
+        """As that of `pg_restore --data-only`."""
+        other = database.connect()
+        other.execute("SET search_path = ''")
+        other.execute("UPDATE public.accounts_destination SET url = %s", [NEW])
         assert hot() == NEW
 
     @pytest.mark.usefixtures("destination")
