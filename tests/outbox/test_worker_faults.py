@@ -171,8 +171,9 @@ def test_truncated_tables_of_the_task_queue_lose_nothing(database, tmp_path, rec
             time.sleep(0.2)
         alice.posts("2")
         worker.delivers_all()
-        schedules = "SELECT count(*) FROM django_q_schedule"
-        eventually(lambda: worker.sql.execute(schedules).fetchone() == (1,), "the watchdog", worker)
+        schedules = "SELECT name FROM django_q_schedule"
+        wanted = sorted((name,) for name in tasks.SCHEDULES)
+        eventually(lambda: sorted(worker.sql.execute(schedules)) == wanted, "one row of each", worker)
         assert len(receiver.seen) == 2
         assert first
 
