@@ -5,7 +5,7 @@ Each query starts from what the caller may see; what isn't there is NotFound.
 
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from accounts import generations, tokens
@@ -34,16 +34,17 @@ def user_of_bearer(text: str) -> User | None:
 
 
 def role_of(user_id: UUID, account_id: UUID) -> RoleName | None:
-    """None: not a member, or there is no such account."""
-    members = Member.objects.filter(account=account_id, user=user_id)
+    """None: not a member, or there is no such account, or the user was deactivated since they were let in."""
+    members = Member.objects.filter(account=account_id, user=user_id, user__is_active=True)
     with generations.past_the_cache():
         role_id = members.values_list("role_id", flat=True).first()
     return None if role_id is None else NAMES[role_id]
 
 
 def may_create_accounts(user: User) -> bool:
+    is_admin = Exists(Member.objects.filter(user=OuterRef("pk"), role=IDS[RoleName.ADMIN]))
     with generations.past_the_cache():
-        return user.registered or Member.objects.filter(user=user, role=IDS[RoleName.ADMIN]).exists()
+        return User.objects.filter(Q(registered=True) | is_admin, pk=user.pk, is_active=True).exists()
 
 
 def accounts_of(user: User) -> QuerySet[Account]:

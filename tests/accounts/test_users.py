@@ -1,5 +1,6 @@
 """Registering, logging in and out, other passwords: who gets in, and what a stranger can find out."""
 
+import io
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from accounts import operations, queries, tokens
-from accounts.models import AccessToken, User
+from accounts.models import AccessToken, Invitation, User
 from config import settings as project
 from tests.accounts.conftest import PASSWORD, register
 from tests.accounts.recorded import NOBODY, events, types
@@ -185,6 +186,19 @@ def test_who_was_deactivated_is_out_at_once_and_gets_in_no_more(alice, bob):
     assert events(NOBODY)[-1][0::3] == ("user.deactivated", {})
 
 
+def test_who_is_deactivated_while_their_request_runs_does_nothing_more(alice, account):
+    """It was let in, and waited for a lock."""
+    operations.deactivate_user(email=alice.email)
+    recorded = len(events())
+    with pytest.raises(operations.NotFound):
+        operations.rotate_token(actor=alice, account_id=account.pk)
+    with pytest.raises(operations.NotAllowed):
+        operations.create_account(actor=alice, name="Another")
+    assert len(events()) == recorded
+    operations.activate_user(email=alice.email)
+    operations.rotate_token(actor=alice, account_id=account.pk)
+
+
 def test_who_is_let_in_again_has_to_log_in_again(alice):
     text, _ = operations.log_in(email=alice.email, password=PASSWORD)
     begun = alice.get_session_auth_hash()
@@ -217,6 +231,27 @@ def test_logging_out_ends_this_token_at_once_and_no_other(alice):
     assert queries.user_of_bearer(one) is None
     assert queries.user_of_bearer(other) == alice
     assert [kind for kind, *_ in events()].count("user.logged_out") == 1
+
+
+def test_a_password_that_is_set_by_djangos_own_means_ends_what_the_old_one_began(alice, bob, monkeypatch):
+    mine, others = (
+        operations.log_in(email=who.email, password=PASSWORD).access_token for who in (alice, bob)
+    )
+    monkeypatch.setattr("getpass.getpass", lambda **_: NEW_PASSWORD)
+    call_command("changepassword", alice.email, stdout=io.StringIO())
+    assert queries.user_of_bearer(mine) is None
+    assert queries.user_of_bearer(others) == bob
+    assert events(NOBODY)[-1][0::3] == ("user.password_changed", {})
+    assert operations.log_in(email=alice.email, password=NEW_PASSWORD).user == alice
+
+
+def test_a_password_that_is_set_for_the_invited_uses_the_invitation_up(alice, account, monkeypatch):
+    email = "new@people.example.com"
+    operations.add_member(actor=alice, account_id=account.pk, email=email, role="Normal user")
+    monkeypatch.setattr("getpass.getpass", lambda **_: NEW_PASSWORD)
+    call_command("changepassword", email, stdout=io.StringIO())
+    assert not Invitation.objects.exists()
+    assert operations.log_in(email=email, password=NEW_PASSWORD)
 
 
 @pytest.mark.parametrize("text", ["", "Bearer", tokens.make().text, tokens.make_access().text, "\ud800"])
