@@ -41,7 +41,7 @@ WORDS: dict[str, Json] = {
     "number": {"description": "1 for the first."},
     "finished_timestamp": {"description": "When its end was recorded."},
     "detail": {"description": "More about a failure, in words."},
-    "attempt_list": {"description": "The first one first."},
+    "attempt_list": {"description": "The first one first; those of its last 1,000 events."},
     "user": {"description": "Who logged in."},
     "may_create_accounts": {"description": "Whether they registered, or are Admin of some account."},
     "token_hint": {"description": "The beginning of the present secret token."},

@@ -15,6 +15,9 @@ from delivery.models import DeliveryLog, Erased, Total
 from delivery.projections import NAME, TOTALS
 from eventstore import payloads, projector, read
 
+MOST_EVENTS = 1000
+"""Of a delivery's stream that are read: who asks for it again and again makes it as long as they like."""
+
 
 class NoSuchDeliveryError(LookupError):
     """The account has no such delivery (or, in lists, the projection does not know it yet)."""
@@ -22,7 +25,7 @@ class NoSuchDeliveryError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One delivery: how it stands, and all its attempts in order."""
+    """One delivery: how it stands, and its attempts in order (those of its last MOST_EVENTS events)."""
 
     log: DeliveryLog
     attempts: list[events.Attempt]
@@ -73,7 +76,8 @@ def detail(account_id: UUID, delivery_id: UUID) -> Detail:
         found = log(account_id, delivery_id)
     except NoSuchDeliveryError:
         found = _begun(account_id, delivery_id)
-    stream = read.stream(account_id, delivery_id)  # later than the row, so it has all that the row knows
+    # Later than the row, so it has all that the row knows.
+    stream = read.stream(account_id, delivery_id, last=MOST_EVENTS)
     attempts = [attempt for event in stream if (attempt := events.attempt(event))]
     return Detail(standing.follow(found, stream), attempts)
 

@@ -19,7 +19,7 @@ SELECT p.position, p.block, e.type, e.account_id, e.stream_id, e.version, e.reco
 """
 _STREAM = """
 SELECT NULL, NULL, e.type, e.account_id, e.stream_id, e.version, e.recorded_at, e.payload_digest, e.data::text
-  FROM event e WHERE e.account_id = %s AND e.stream_id = %s ORDER BY e.version
+  FROM event e WHERE e.account_id = %s AND e.stream_id = %s ORDER BY e.version DESC LIMIT %s
 """
 # What a page would have to follow in order to end where this one begins: one index, walked backwards.
 _BEFORE = """
@@ -83,9 +83,9 @@ def received(account_id: UUID, delivery_id: UUID) -> RecordedEvent | None:
     return found[0] if found else None
 
 
-def stream(account_id: UUID, stream_id: UUID) -> list[RecordedEvent]:
-    """All events of one stream in order, sealed or not; their `position` is not looked up."""
-    return _events(_STREAM, [account_id, stream_id])
+def stream(account_id: UUID, stream_id: UUID, *, last: int | None = None) -> list[RecordedEvent]:
+    """All events of one stream (or so many at its end) in order, sealed or not; without their `position`."""
+    return _events(_STREAM, [account_id, stream_id, last])[::-1]
 
 
 def _events(query: str, parameters: list[Any]) -> list[RecordedEvent]:

@@ -46,7 +46,7 @@ class EventFields(Strict):
     stream_id = serializers.UUIDField(
         read_only=True, help_text="What it is about: an event, a delivery, a destination, a member..."
     )
-    version = serializers.IntegerField(read_only=True, help_text="The how manieth of its stream.")
+    version = serializers.IntegerField(read_only=True, help_text="Its number in its stream, from 1.")
     recorded_at = Moment()
     payload_digest = serializers.SerializerMethodField(
         help_text="SHA-256 of salt and content, in hex, for what was received; else null."

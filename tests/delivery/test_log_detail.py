@@ -77,6 +77,16 @@ def test_it_is_there_from_the_moment_of_acceptance(database: Database):
     assert found.log.client_event_id == delivery.client_event_id
 
 
+def test_of_one_that_was_tried_very_often_the_last_attempts_are_shown(database: Database, monkeypatch):
+    delivery = accepted(database.connect())
+    for number in range(1, 8):
+        delivery.exhausted(number).requested()
+    monkeypatch.setattr(queries, "MOST_EVENTS", 5)
+    found = queries.detail(delivery.account, delivery.id)
+    assert (found.log.status, found.log.attempts) == ("pending", 7)
+    assert [attempt.number for attempt in found.attempts] == [6, 7]
+
+
 def test_nobody_else_has_it(database: Database):
     connection = database.connect()
     delivery = accepted(connection)
