@@ -8,7 +8,7 @@ COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no
 	--custom-compile-command "make requirements"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
+.PHONY: help up test check scale test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
 
 help: ## what can be done, and the variables that change it
 	@echo "make ..."
@@ -25,6 +25,9 @@ test: sync-dev ## all tests
 
 check: sync-dev ## the quick tests
 	$(QUICK) $(PYTEST_ARGS)
+
+scale: sync-dev ## the lists over ten million log rows: what each question costs (takes minutes, and 10 GB)
+	SCALE=$${SCALE:-10000000} $(PY) -m pytest -q -s tests/api/test_scale.py $(PYTEST_ARGS)
 
 test-16: sync-dev ## all tests on PostgreSQL 16 instead of 18
 	DATABASE_URL= MIGRATION_DATABASE_URL= EMBEDDED_POSTGRES=16 $(PYTEST) $(PYTEST_ARGS)

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from delivery.models import DeliveryLog
 
-FEW = 1_000  # rows that are fetched and sorted at once: about 3 ms
-LOOKED_THROUGH = 20_000  # rows that are read in order in the hope for a page: about 20 ms
+BUDGET = 1_000  # rows that are read in the hope for a page before another way is tried: about a millisecond
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +55,7 @@ def find(
         "descending": descending,
         "after_at": after_at,
         "after_id": after_id,
-        "few": FEW,
-        "looked_through": LOOKED_THROUGH,
+        "budget": BUDGET,
     }
     return list(DeliveryLog.objects.raw(_FIND, values))
 
@@ -73,5 +71,5 @@ SELECT *
            p_received_from => %(received_from)s, p_received_to => %(received_to)s,
            p_processed_from => %(processed_from)s, p_processed_to => %(processed_to)s,
            p_prefix => %(prefix)s, p_searched => %(searched)s::uuid[],
-           p_few => %(few)s, p_looked_through => %(looked_through)s)
+           p_budget => %(budget)s)
 """

@@ -14,6 +14,9 @@ CHANGES = [
        ON delivery_log (account_id, status, received_at DESC, delivery_id DESC)""",
     """CREATE INDEX IF NOT EXISTS delivery_log_by_destination_and_status
        ON delivery_log (account_id, destination_id, status, received_at DESC, delivery_id DESC)""",
+    # Found by when they were tried, while any number wait for their first attempt. Few are tried twice.
+    """CREATE INDEX IF NOT EXISTS delivery_log_tried_again ON delivery_log (account_id, received_at DESC, delivery_id DESC)
+       WHERE status = 'pending' AND processed_at IS NOT NULL""",
     "DROP INDEX IF EXISTS delivery_log_newest",
     "DROP INDEX IF EXISTS delivery_log_by_destination",
     "DROP INDEX IF EXISTS delivery_log_unsuccessful",
@@ -25,6 +28,7 @@ UNDO = [
        ON delivery_log (account_id, destination_id, received_at DESC, delivery_id DESC)""",
     """CREATE INDEX delivery_log_unsuccessful ON delivery_log (account_id, status, received_at DESC, delivery_id DESC)
        WHERE status <> 'success'""",
+    "DROP INDEX delivery_log_tried_again",
     "DROP INDEX delivery_log_by_status",
     "DROP INDEX delivery_log_by_destination_and_status",
     "ALTER TABLE delivery_log DROP CONSTRAINT delivery_log_processed_after_received",

@@ -114,7 +114,7 @@ def test_the_version_that_is_being_read_waits_for_its_reader(database: Database)
     connection = database.connect()
     Delivery(connection).received()
     logs.project(connection)
-    reader.execute("SELECT pusher.find_logs(%s, 1, true" + ", NULL" * 12 + ")", [uuid4()])
+    reader.execute("SELECT pusher.find_logs(%s, 1, true" + ", NULL" * 12 + ", 1000)", [uuid4()])
     waits = database.connect_owner(options="-c lock_timeout=100ms")
     with pytest.raises(psycopg.errors.LockNotAvailable):
         waits.execute("ALTER TABLE delivery_log DETACH PARTITION delivery_log_v1 CONCURRENTLY")
