@@ -80,7 +80,8 @@ def received(account_id: UUID, delivery_id: UUID) -> RecordedEvent | None:
     first = UUID(int=delivery_id.int & ~_TIMELESS)
     last = UUID(int=delivery_id.int | _TIMELESS)
     found = _events(_RECEIVED, [account_id, first, last, json.dumps([[str(delivery_id)]])])
-    return found[0] if found else None
+    # The pairs name destinations as well.
+    return next((event for event in found if str(delivery_id) in dict(event.data["deliveries"])), None)
 
 
 def stream(account_id: UUID, stream_id: UUID, *, last: int | None = None) -> list[RecordedEvent]:
