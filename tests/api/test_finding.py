@@ -32,11 +32,6 @@ type Parameters = dict[str, Any]
 type Keeps = Callable[[Any, Any], bool]
 
 
-@pytest.fixture(autouse=True)
-def uncached(settings):
-    settings.CACHALOT_ENABLED = False
-
-
 def quick(examples: int) -> Callable[..., Any]:
     return settings(
         max_examples=examples,
