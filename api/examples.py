@@ -15,9 +15,9 @@ _BOB = "019a9f3e-0000-7000-8000-5d1c0ffee0b0"
 _EARLIER, _LATER = "2026-11-20T12:00:00.000000Z", "2026-11-20T12:30:00.250000Z"
 _KEPT: Json = {"created_at": _EARLIER, "updated_at": _LATER, "created_by": _ALICE, "updated_by": _ALICE}
 _API = "https://pusher.example.com/api/v1"
-_TOKEN = "dp_7Qm2xKf09Zpa_" + "k3vJ8wq1ZrT5" * 3
+_TOKEN = "clx_7Qm2xKf09Zpa_" + "k3vJ8wq1ZrT" * 4 + "00000"
 _SECRET = "whsec_" + "C2FtcGxlIHNlY3JldCBmb3IgdGhlIGRvY3M="
-_BEARER = "dpa_" + "Y7u2mN4bXc9L" * 3
+_BEARER = "cla_9Lk3jH5gFd1s_" + "Y7u2mN4bXc9" * 4 + "00000"
 _INVITATION = "cli_0aB1cD2eF3gH_" + "Pq5Rs7Tu9Vw" * 4 + "00000"
 
 USER: Json = {"id": _ALICE, "email": "alice@example.com", **_KEPT}
@@ -26,7 +26,7 @@ ACCOUNT: Json = {
     "name": "Orders",
     "website": "https://orders.example.com",
     "rate_limit_per_second": 5,
-    "token_hint": "dp_7Qm2xKf09Zpa",
+    "token_hint": "clx_7Qm2xKf09Zpa_...",
     "token_created_at": _EARLIER,
     **_KEPT,
 }
@@ -154,9 +154,7 @@ ANSWERS: dict[str, Json] = {
     "replace_account": _written({**ACCOUNT, "name": "Orders and returns"}),
     "update_account": _written({**ACCOUNT, "rate_limit_per_second": 50}),
     "delete_account": _written(None),
-    "rotate_token": _written(
-        {"app_secret_token": _TOKEN, "token_hint": "dp_7Qm2xKf09Zpa", "token_created_at": _LATER}
-    ),
+    "rotate_token": _written({**ACCOUNT, "token_created_at": _LATER, "app_secret_token": _TOKEN}),
     "list_destinations": _page(f"{_IN_ACCOUNT}/destinations/", DESTINATION),
     "create_destination": _written({**DESTINATION, **_NEW_SECRET}),
     "read_destination": DESTINATION,
@@ -166,7 +164,7 @@ ANSWERS: dict[str, Json] = {
     "pause_destination": _written({**DESTINATION, "paused": True}),
     "resume_destination": _written(DESTINATION),
     "test_destination": _written(SAMPLE),
-    "rotate_signing_secret": _written(_NEW_SECRET),
+    "rotate_signing_secret": _written({**DESTINATION, **_NEW_SECRET}),
     "list_members": _page(f"{_IN_ACCOUNT}/members/", MEMBER),
     "add_member": _written({**MEMBER, "invitation_sent": True}),
     "read_member": MEMBER,

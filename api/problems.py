@@ -51,7 +51,7 @@ NOT_FOUND = Problem(
     404, "not-found", "There is nothing here", "Not Found", "It does not exist, or is not yours."
 )
 METHOD = Problem(405, "method-not-allowed", "This method is not allowed here")
-NOT_ACCEPTABLE = Problem(406, "not-acceptable", "Only JSON is answered here")
+NOT_ACCEPTABLE = Problem(406, "not-acceptable", "It isn't there in a form that Accept allows")
 TOO_SLOW = Problem(408, "request-timeout", "The body did not arrive in time")
 CONFLICT = Problem(409, "conflict", "This collides with the present state", "Conflict")
 ALREADY_MEMBER = Problem(409, "already-member", "This user is a member of the account", "Conflict")

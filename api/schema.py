@@ -32,6 +32,7 @@ CONDITIONAL = frozenset(
         "rotate_signing_secret",
     )
 )
+TAGGED = (CONDITIONAL | {"create"}) - {"destroy"}
 BELOW_ACCOUNTS = "/api/v1/accounts/"
 CHALLENGE = 'Bearer realm="Data Pusher"'
 PROBLEM: Json = {
@@ -167,7 +168,7 @@ class Schema(AutoSchema):
     def _complete(self, status: str, body: Json) -> None:
         body["description"] = body["description"] or _done(self.method, status)
         headers = body.setdefault("headers", {})
-        if self._is_cached() or (self._is_conditional() and self._action != "destroy"):
+        if self._is_cached() or self._action in TAGGED:
             headers["ETag"] = header("string", "For `If-Match` and `If-None-Match`.", '"3"')
         if self._is_repeatable():
             headers["Idempotency-Replayed"] = header(

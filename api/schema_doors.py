@@ -18,6 +18,10 @@ content type and encoding, the token's shape, event id, JSON; then the token its
 
 type Json = dict[str, Any]
 
+_METRIC = """# HELP data_pusher_outbox_deliveries Deliveries that wait, by state.
+# TYPE data_pusher_outbox_deliveries gauge
+data_pusher_outbox_deliveries{state="due"} 3.0
+"""
 _EVENT = {
     "id": "019a9f3e-7c1a-7d3e-9b1f-2f6f3f0c9a51",
     "event_id": "order-1042",
@@ -186,15 +190,19 @@ def _ready() -> Json:
 
 
 def _metrics() -> Json:
-    text = {"schema": {"type": "string"}, "example": "# TYPE data_pusher_outbox_depth gauge\n"}
+    text = {"schema": {"type": "string"}, "example": _METRIC}
     return {
         "operationId": "read_metrics",
         "tags": ["operations"],
         "summary": "Numbers for Prometheus",
-        "description": "Only from the machine itself, or with `METRICS_TOKEN` as the bearer.",
+        "description": (
+            "Where `METRICS_TOKEN` is set: with it as the bearer, else 401. Where it isn't: straight from the "
+            "machine itself, else 404."
+        ),
         "security": [{}, {"metrics": []}],
         "responses": {
             "200": {"description": "Prometheus' text format", "content": {"text/plain": text}},
+            "401": {"$ref": "#/components/responses/Unauthenticated"},
             "404": {"$ref": "#/components/responses/NotFound"},
         },
     }

@@ -1,6 +1,6 @@
 """The accounts that the caller is a member of."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import django_filters
 from django.contrib.auth import get_user_model
@@ -18,6 +18,9 @@ from api.endpoint import Endpoint, found, written
 from api.fields import Moment, Number, Strict, Text
 from api.problems import Problem
 from api.schema import NOTHING, envelope
+
+if TYPE_CHECKING:
+    from accounts.models import Account
 
 
 class AccountFields(Strict):
@@ -42,7 +45,7 @@ class AccountFields(Strict):
 
 
 class NewAccountFields(AccountFields):
-    """A new account, with its secret token."""
+    """An account, with the secret token that was just made."""
 
     app_secret_token = serializers.CharField(
         read_only=True, help_text="For `CL-X-TOKEN`. Shown once, when it is made."
@@ -58,14 +61,6 @@ class Rotation(Strict):
     overlap_seconds = Number(default=0, help_text="From 0 (at once) to 604800.")
 
 
-class RotatedToken(Strict):
-    """The new secret."""
-
-    app_secret_token = serializers.CharField(read_only=True, help_text="Shown once.")
-    token_hint = serializers.CharField(read_only=True)
-    token_created_at = Moment()
-
-
 class AccountFilters(filters.Kept):
     name = django_filters.CharFilter()
     website = django_filters.CharFilter()
@@ -73,6 +68,7 @@ class AccountFilters(filters.Kept):
 
 
 WRITTEN = envelope("AccountWritten", AccountFields())
+WITH_SECRET = envelope("AccountCreated", NewAccountFields())
 
 
 @extend_schema_view(
@@ -82,7 +78,7 @@ WRITTEN = envelope("AccountWritten", AccountFields())
         operation_id="create_account",
         summary="Create an account",
         description="Whoever registered may, and who is Admin of some account; they become its Admin.",
-        responses={201: envelope("AccountCreated", NewAccountFields())},
+        responses={201: WITH_SECRET},
     ),
     update=extend_schema(
         operation_id="replace_account", summary="Change an account", responses={200: WRITTEN}
@@ -121,9 +117,7 @@ class Accounts(Endpoint):
 
     def create(self, _request: Request) -> Response:
         made = operations.create_account(actor=self.user, **self.content(AccountFields))
-        shown = AccountFields(made.account).data
-        secret = {"app_secret_token": made.app_secret_token}
-        return written(shown | secret, status=201, revision=made.account.revision)
+        return _with_secret(made.account, made.app_secret_token)
 
     def retrieve(self, _request: Request, **_: str) -> Response:
         account_id = self.id("account_id")
@@ -151,7 +145,7 @@ class Accounts(Endpoint):
         operation_id="rotate_token",
         summary="Make a new secret token",
         request=Rotation,
-        responses={201: envelope("RotatedTokenWritten", RotatedToken())},
+        responses={201: WITH_SECRET},
     )
     @action(detail=True, methods=["post"], url_path="token/rotate")
     def rotate_token(self, _request: Request, **_: str) -> Response:
@@ -161,11 +155,9 @@ class Accounts(Endpoint):
             revision=self.expected,
             **self.content(Rotation),
         )
-        shown = RotatedToken(
-            {
-                "app_secret_token": made.app_secret_token,
-                "token_hint": made.token.hint,
-                "token_created_at": made.token.created_at,
-            }
-        )
-        return written(shown.data, status=201, revision=made.token.account.revision)
+        return _with_secret(made.token.account, made.app_secret_token)
+
+
+def _with_secret(account: "Account", app_secret_token: str) -> Response:
+    shown = AccountFields(account).data | {"app_secret_token": app_secret_token}
+    return written(shown, status=201, revision=account.revision)

@@ -66,7 +66,7 @@ class DestinationFields(Strict):
 
 
 class NewDestinationFields(DestinationFields):
-    """A new destination, with its signing secret."""
+    """A destination, with the signing secret that was just made."""
 
     signing_secret = serializers.CharField(
         read_only=True, help_text="`whsec_...` (Standard Webhooks). Shown once, when it is made."
@@ -82,12 +82,6 @@ class SecretRotation(Strict):
     overlap_seconds = Number(
         default=operations.destination.ROTATION_OVERLAP_SECONDS, help_text="From 0 (at once) to 604800."
     )
-
-
-class RotatedSecret(Strict):
-    """The new secret."""
-
-    signing_secret = serializers.CharField(read_only=True, help_text="`whsec_...`. Shown once.")
 
 
 class SampleFields(Strict):
@@ -115,6 +109,7 @@ class DestinationFilters(filters.Kept):
 
 
 WRITTEN = envelope("DestinationWritten", DestinationFields())
+WITH_SECRET = envelope("DestinationCreated", NewDestinationFields())
 
 
 @extend_schema_view(
@@ -125,7 +120,7 @@ WRITTEN = envelope("DestinationWritten", DestinationFields())
     create=extend_schema(
         operation_id="create_destination",
         summary="Add a destination",
-        responses={201: envelope("DestinationCreated", NewDestinationFields())},
+        responses={201: WITH_SECRET},
     ),
     update=extend_schema(
         operation_id="replace_destination", summary="Change a destination", responses={200: WRITTEN}
@@ -169,9 +164,7 @@ class Destinations(Endpoint):
         made = operations.create_destination(
             actor=self.user, account_id=self.id("account_id"), **self._content()
         )
-        shown = DestinationFields(made.destination).data
-        secret = {"signing_secret": made.signing_secret}
-        return written(shown | secret, status=201, revision=made.destination.revision)
+        return _with_secret(made.destination, made.signing_secret)
 
     def retrieve(self, _request: Request, **_: str) -> Response:
         self._readable()
@@ -233,15 +226,14 @@ class Destinations(Endpoint):
         operation_id="rotate_signing_secret",
         summary="Make a new signing secret",
         request=SecretRotation,
-        responses={201: envelope("RotatedSecretWritten", RotatedSecret())},
+        responses={201: WITH_SECRET},
     )
     @action(detail=True, methods=["post"], url_path="signing-secret/rotate")
     def rotate_signing_secret(self, _request: Request, **_: str) -> Response:
         made = operations.rotate_signing_secret(
             actor=self.user, **self._ids(), revision=self.expected, **self.content(SecretRotation)
         )
-        secret = {"signing_secret": made.signing_secret}
-        return written(secret, status=201, revision=made.destination.revision)
+        return _with_secret(made.destination, made.signing_secret)
 
     def _ids(self) -> dict[str, Any]:
         return {"account_id": self.id("account_id"), "destination_id": self.id("destination_id")}
@@ -256,6 +248,11 @@ class Destinations(Endpoint):
         if "shown_headers" in content:
             content["headers"] = content.pop("shown_headers")
         return content
+
+
+def _with_secret(destination: "Destination", signing_secret: str) -> Response:
+    shown = DestinationFields(destination).data | {"signing_secret": signing_secret}
+    return written(shown, status=201, revision=destination.revision)
 
 
 def _written(destination: "Destination") -> Response:

@@ -29,6 +29,7 @@ from api.problems import Problem
 from api.schema import envelope
 from delivery import finding
 from delivery import queries as deliveries
+from delivery.outcome import Reason
 from eventstore.events import NO_ACCOUNT
 from outbox import requests
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from delivery.models import DeliveryLog
 
 SHOWN_IN_LISTS = 16 << 10
+ENDINGS = ", ".join(f"`{reason}`" for reason in (*Reason, "interrupted"))
 STATUSES = ("pending", "success", "failed")
 
 
@@ -58,7 +60,9 @@ class LogRow(Strict):
     status = serializers.ChoiceField(STATUSES, read_only=True)
     attempts = serializers.IntegerField(read_only=True, help_text="How many there were.")
     reason = serializers.CharField(
-        read_only=True, help_text="How the last attempt ended, or why there is none."
+        read_only=True,
+        help_text=f"How the last attempt ended: {ENDINGS}; or why there are no more: `destination_inactive`, "
+        "`destination_deleted`. Empty until one has ended, also after a redelivery.",
     )
     response_status = serializers.IntegerField(read_only=True, allow_null=True)
     next_attempt_timestamp = Moment(source="next_attempt_at", allow_null=True)
@@ -86,7 +90,7 @@ class AttemptFields(Strict):
 
     number = serializers.IntegerField(read_only=True)
     finished_timestamp = Moment(source="recorded_at")
-    reason = serializers.CharField(read_only=True, help_text="`delivered`, or the kind of failure.")
+    reason = serializers.CharField(read_only=True, help_text=f"How it ended: {ENDINGS}.")
     response_status = serializers.IntegerField(read_only=True, allow_null=True)
     duration_us = serializers.IntegerField(read_only=True, allow_null=True, help_text="Microseconds.")
     address = serializers.CharField(

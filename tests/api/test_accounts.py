@@ -135,6 +135,7 @@ def test_the_token_is_rotated_and_shown_once(alice, account):
     after = alice.get(f"/accounts/{account.pk}/").json()
     assert after["token_hint"] == made["token_hint"] != before["token_hint"]
     assert "app_secret_token" not in after
+    assert made == {**after, "app_secret_token": made["app_secret_token"]}, "the account as it is now"
     assert alice.post(f"/accounts/{account.pk}/token/rotate/").status_code == 201
     assert alice.post(f"/accounts/{account.pk}/token/rotate/", {"overlap_seconds": -1}).status_code == 400
 

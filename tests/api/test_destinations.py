@@ -162,7 +162,9 @@ def test_a_normal_user_reads_updates_pauses_and_resumes_only(bob, account, desti
 def test_the_signing_secret_is_rotated(alice, account, destination):
     reply = alice.post(path(account, destination, "signing-secret", "rotate"), {"overlap_seconds": 0})
     assert reply.status_code == 201
-    assert reply.json()["data"]["signing_secret"].startswith("whsec_")
+    made = reply.json()["data"]
+    assert made["signing_secret"].startswith("whsec_")
+    assert made == {**alice.get(path(account, destination)).json(), "signing_secret": made["signing_secret"]}
     too_long = alice.post(path(account, destination, "signing-secret", "rotate"), {"overlap_seconds": 604801})
     assert too_long.status_code == 400
 
