@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 from rest_framework import authentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from accounts import generations, queries
+from api.errors import CsrfFailed
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -41,4 +42,7 @@ class Session(authentication.SessionAuthentication):
     def enforce_csrf(self, request: Request) -> None:
         """Django looks for a token in a form, too. What is read whole before stays there for others."""
         _ = request.body
-        super().enforce_csrf(request)
+        try:
+            super().enforce_csrf(request)
+        except PermissionDenied as error:
+            raise CsrfFailed(error.detail) from None

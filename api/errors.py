@@ -38,6 +38,10 @@ class TooLarge(rest.APIException):
     default_detail = problems.TOO_LARGE.title
 
 
+class CsrfFailed(rest.PermissionDenied):
+    """A browser's write has no CSRF token, or not the right one."""
+
+
 class NoLength(rest.APIException):
     """The body came without its length."""
 
@@ -56,6 +60,7 @@ TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Problem], ...]
     (operations.WrongCredentials, problems.WRONG_CREDENTIALS),
     ((rest.NotAuthenticated, rest.AuthenticationFailed), problems.UNAUTHENTICATED),
     (operations.OwnRole, problems.OWN_ROLE),
+    (CsrfFailed, problems.CSRF),
     ((rest.PermissionDenied, django.PermissionDenied, operations.NotAllowed), problems.FORBIDDEN),
     ((rest.NotFound, Http404, operations.NotFound, NoSuchDeliveryError), problems.NOT_FOUND),
     (operations.AlreadyMember, problems.ALREADY_MEMBER),
@@ -180,7 +185,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> JsonRespons
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
     """`CSRF_FAILURE_VIEW`."""
-    return answer(request, problems.FORBIDDEN, detail=reason)
+    return answer(request, problems.CSRF, detail=reason)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:

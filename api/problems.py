@@ -47,6 +47,13 @@ WRONG_CREDENTIALS = Problem(
 )
 FORBIDDEN = Problem(403, "forbidden", "Your role does not allow this", "Forbidden")
 OWN_ROLE = Problem(403, "own-role", "Nobody changes their own role", "Forbidden")
+CSRF = Problem(
+    403,
+    "csrf-failed",
+    "A session writes with its CSRF token",
+    "Forbidden",
+    "Send what the cookie csrftoken holds in the header X-CSRFToken.",
+)
 NOT_FOUND = Problem(
     404, "not-found", "There is nothing here", "Not Found", "It does not exist, or is not yours."
 )

@@ -186,6 +186,8 @@ class Schema(AutoSchema):
         if IsAuthenticated in self.view.permission_classes:
             found += [problems.UNAUTHENTICATED]
             if self.method != "GET":
+                found += [problems.CSRF]
+            if self.method != "GET" and self.path.startswith(BELOW_ACCOUNTS):
                 found += [problems.FORBIDDEN]
         if "{" in self.path:
             found += [problems.NOT_FOUND]

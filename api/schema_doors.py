@@ -196,8 +196,8 @@ def _metrics() -> Json:
         "tags": ["operations"],
         "summary": "Numbers for Prometheus",
         "description": (
-            "Where `METRICS_TOKEN` is set: with it as the bearer, else 401. Where it isn't: straight from the "
-            "machine itself, else 404."
+            "Where `METRICS_TOKEN` is set: with it as the bearer, else 401. Where it isn't: straight from "
+            "the machine itself, else 404."
         ),
         "security": [{}, {"metrics": []}],
         "responses": {

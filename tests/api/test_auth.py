@@ -130,6 +130,7 @@ def test_a_browser_gets_a_session_and_needs_csrf_to_write(alice):
     refused = client.post("/api/v1/accounts/", {"name": "x"}, format="json")
     assert refused.status_code == 403
     assert refused.json()["message"] == "Forbidden"
+    assert refused.json()["type"].endswith(":csrf-failed"), "it is no matter of roles"
     headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
     taken = client.post("/api/v1/accounts/", {"name": "x"}, format="json", headers=headers)
     assert taken.status_code == 201

@@ -189,7 +189,7 @@ def test_a_value_that_nobody_foresaw_is_400(alice, monkeypatch):
 @pytest.mark.parametrize("method", ["POST", "PUT", "CONNECT"])
 def test_a_form_of_another_site_is_403(method):
     reply = APIClient(enforce_csrf_checks=True).generic(method, "/", b"")
-    assert_problem(reply, 403, "forbidden")
+    assert_problem(reply, 403, "csrf-failed")
 
 
 @pytest.mark.parametrize(
