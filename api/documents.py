@@ -10,6 +10,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csp import csp_override
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
 
 from api import errors, problems
 from api.throttles import Throttled
@@ -30,6 +31,7 @@ class _Open(Throttled):
 
     authentication_classes = []
     permission_classes = [AllowAny]
+    http_method_names = ["get", "head"]
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return _handle
@@ -47,7 +49,8 @@ def _handle(error: Exception, context: Mapping[str, Any]) -> JsonResponse | None
 
 
 class Document(_Open, SpectacularAPIView):
-    pass
+    def _get_version_parameter(self, _request: Request) -> None:
+        """There is one. What is asked for would stand in the document, and in a header."""
 
 
 @method_decorator(csp_override(POLICY), name="dispatch")

@@ -199,6 +199,24 @@ def test_pages_load_nothing_from_elsewhere(path):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/api/docs/", "/api/redoc/", "/api/schema/"])
+@pytest.mark.parametrize("method", ["options", "post", "delete"])
+def test_they_are_read_and_nothing_else(path, method):
+    reply = getattr(APIClient(raise_request_exception=False), method)(path)
+    assert (reply.status_code, reply["Allow"]) == (405, "GET, HEAD")
+    assert reply.json()["success"] is False
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("query", ["version=\x00", "version=2", "lang=\x00", "lang=de"])
+def test_nothing_that_is_asked_for_stands_in_the_document(query):
+    plain, asked = (APIClient().get(f"/api/schema/?{query}") for query in ("", query))
+    assert asked.status_code == 200
+    assert asked.content == plain.content
+    assert asked["Content-Disposition"] == plain["Content-Disposition"]
+
+
+@pytest.mark.django_db
 def test_the_root_leads_to_the_documents():
     reply = APIClient().get("/")
     assert (reply.status_code, reply["Location"]) == (302, "/api/docs/")
