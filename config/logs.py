@@ -88,15 +88,22 @@ class _Careful(ProcessorFormatter):
 def without_quotes(record: logging.LogRecord) -> logging.LogRecord:
     """A copy whose message has no path, no exception's words, and nothing of a suspicious request."""
     clean = logging.makeLogRecord(record.__dict__)
-    if record.name.startswith("django.security"):
+    if is_clients_fault(record):
         clean.msg, clean.args = "a request was refused: %s", (record.name.rpartition(".")[2],)
+        clean.levelno, clean.levelname = logging.WARNING, "WARNING"
+        clean.exc_info = clean.exc_text = None
         return clean
     request = getattr(record, "request", None)
     if isinstance(record.args, tuple):
         clean.args = tuple(_tame(arg, request) for arg in record.args)
-    if end := _QUOTING.get(record.name):
+    if end := _QUOTING.get(record.name.partition(".")[0]):
         clean.msg, clean.args = clean.getMessage().partition(end)[0], ()
     return clean
+
+
+def is_clients_fault(record: logging.LogRecord) -> bool:
+    """Django logs a host that is not ours as an error with its traceback: anybody can send many."""
+    return record.name.startswith("django.security")
 
 
 def _tame(arg: object, request: Any) -> object:

@@ -72,10 +72,12 @@ def begin(*, dsn: str, environment: str) -> None:
     )
 
 
-def careful(event: "Event", hint: "Hint") -> "Event":
-    """What is sent of an event: by this list, not by a list of what is dangerous."""
-    kept: Any = {name: value for name, value in event.items() if name in _KEPT}
+def careful(event: "Event", hint: "Hint") -> "Event | None":
+    """What is sent of an event: by this list, not by a list of what is dangerous. None: nothing."""
     record = hint.get("log_record")
+    if record is not None and logs.is_clients_fault(record):
+        return None
+    kept: Any = {name: value for name, value in event.items() if name in _KEPT}
     kept["tags"] = dict(_tags(record))
     if record is not None:
         kept["logentry"] = {"message": logs.without_quotes(record).getMessage()}

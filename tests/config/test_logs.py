@@ -222,7 +222,7 @@ def test_a_path_is_told_as_its_route(written):
     [
         ("django.security.DisallowedHost", "Invalid HTTP_HOST header: 's3cret'"),
         ("asyncio", "Task exception was never retrieved\nfuture: <Task exception=ValueError('s3cret')>"),
-        ("_granian", "Application callable raised an exception\nTraceback ...\nValueError: s3cret"),
+        ("_granian.utils", "Application callable raised an exception\nTraceback ...\nValueError: s3cret"),
         ("django-q", "Failed 'outbox.tasks.drain' (drain-0) - s3cret : Traceback"),
     ],
 )
@@ -232,6 +232,15 @@ def test_what_others_quote_is_cut(written, name, message):
     [line] = lines(text)
     assert line["event"]
     assert "s3cret" not in text.getvalue()
+
+
+def test_what_anybody_can_send_is_no_error_of_ours(written):
+    text = written()
+    log = logging.getLogger("django.security.DisallowedHost")
+    log.error("Invalid HTTP_HOST header: 's3cret'", exc_info=caught(DisallowedHost, "s3cret"))
+    [line] = lines(text)
+    assert (line["event"], line["level"]) == ("a request was refused: DisallowedHost", "warning")
+    assert "exception" not in line
 
 
 def test_an_error_among_the_arguments_is_told_by_its_words(written):

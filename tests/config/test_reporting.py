@@ -81,6 +81,10 @@ def in_a_thread():
     thread.start()
     thread.join()
 
+def at_a_host_that_is_not_ours():
+    from django.test import Client
+    assert Client().get("/api/v1/accounts/", headers={"Host": f"{CANARY} {CANARY}"}).status_code == 400
+
 def nowhere():
     logging.getLogger("api").error("said")
     print(sentry_sdk.get_client().is_active())
@@ -163,7 +167,7 @@ FALLS = {  # where: the kind of error, the logger
 def heard() -> Iterator[tuple[Sentry, str]]:
     """What arrived when it failed everywhere, and what the process printed."""
     with listening() as (kept, dsn):
-        done = run(*FALLS, dsn=dsn)
+        done = run(*FALLS, "at_a_host_that_is_not_ours", dsn=dsn)
     assert done.returncode == 0, done.stderr
     return kept, done.stderr + done.stdout
 
