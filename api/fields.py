@@ -1,5 +1,6 @@
 """Which JSON types do fields take? Exactly their own: a number is no text, "true" is no flag, 5.0 is no 5."""
 
+import itertools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from api import moments
+
+# A body has room for half a million members; each that is looked at, or told to be wrong, takes its time.
+MOST_TOLD = 100
+MOST_MEMBERS = 100
+TOO_MANY = f"There are more than {MOST_MEMBERS}."
 
 
 class Text(serializers.CharField):
@@ -47,6 +53,20 @@ class Texts(serializers.DictField):
     def to_internal_value(self, data: Any) -> dict[str, str]:
         if not isinstance(data, dict):
             self.fail("not_a_dict", input_type=type(data).__name__)
+        if len(data) > MOST_MEMBERS:
+            raise ValidationError(TOO_MANY)
+        return super().to_internal_value(data)
+
+
+class Numbers(serializers.ListField):
+    """A list of numbers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(child=Number(), **options)
+
+    def to_internal_value(self, data: Any) -> list[int]:
+        if isinstance(data, list) and len(data) > MOST_MEMBERS:
+            raise ValidationError(TOO_MANY)
         return super().to_internal_value(data)
 
 
@@ -66,9 +86,9 @@ class Strict(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
-            unknown = {str(name): ["This field is not known."] for name in data if name not in self.fields}
-            if unknown:
-                raise ValidationError(unknown)
+            unknown = itertools.islice((name for name in data if name not in self.fields), MOST_TOLD)
+            if refused := {str(name): ["This field is not known."] for name in unknown}:
+                raise ValidationError(refused)
         return super().to_internal_value(data)
 
 

@@ -1,5 +1,6 @@
 """What do we read, and what do we write? JSON in utf-8, strictly, and nothing else."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from api import errors
+from api.fields import MOST_TOLD
 
 
 class Json(BaseRenderer):
@@ -64,10 +66,11 @@ def _refuse_repeated_names(body: bytes) -> None:
 
 
 def _check_names(members: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in members}) == len(members):
+        return
     names = Counter(name for name, _ in members)
-    repeated = {name: ["Give it once."] for name, times in names.items() if times > 1}
-    if repeated:
-        raise ValidationError(repeated)
+    repeated = itertools.islice((name for name, times in names.items() if times > 1), MOST_TOLD)
+    raise ValidationError({name: ["Give it once."] for name in repeated})
 
 
 def _check_head(request: Request, media_type: str) -> None:

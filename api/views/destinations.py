@@ -15,7 +15,7 @@ from accounts.roles import Action
 from accounts.validators import HTTP_METHODS
 from api import filters, problems
 from api.endpoint import Endpoint, found, written
-from api.fields import Flag, Moment, Nothing, Number, Strict, Text, Texts
+from api.fields import Flag, Moment, Nothing, Number, Numbers, Strict, Text, Texts
 from api.problems import Problem
 from api.schema import NOTHING, envelope
 from eventstore.events import NO_ACCOUNT
@@ -46,8 +46,7 @@ class DestinationFields(Strict):
     active = Flag(required=False, help_text="false: no events for it.")
     paused = serializers.BooleanField(read_only=True, help_text="Events wait for it.")
     timeout_seconds = Number(required=False, help_text="From 1 to 30; 15 by default.")
-    retry_schedule_seconds = serializers.ListField(
-        child=Number(),
+    retry_schedule_seconds = Numbers(
         required=False,
         help_text="The pauses between attempts: up to 20 of 1 to 86400 seconds.",
     )
@@ -101,7 +100,7 @@ class SampleFields(Strict):
 
 
 class DestinationFilters(filters.Kept):
-    url = django_filters.CharFilter()
+    url = filters.Text()
     http_method = django_filters.ChoiceFilter(choices=[(method, method) for method in HTTP_METHODS])
     active = filters.Flag()
     paused = filters.Flag()
