@@ -58,12 +58,19 @@ class Moment(django_filters.IsoDateTimeFilter):
         super().__init__(*positional, **options)  # type: ignore[no-untyped-call] # django-filter has no types
 
 
-class Search(django_filters.CharFilter):
+class Text(django_filters.CharFilter):
+    """The text, as it is: not trimmed. A name may begin with a space."""
+
+    def __init__(self, *positional: Any, **options: Any) -> None:
+        super().__init__(*positional, strip=False, **options)  # type: ignore[no-untyped-call] # django-filter has no types
+
+
+class Search(Text):
     """Rows that contain the text in any of these fields, in upper or lower case."""
 
     def __init__(self, *fields: str, **options: Any) -> None:
         options.setdefault("label", f"Contained in {' or '.join(fields)}.")
-        super().__init__(max_length=LONGEST_SEARCH, **options)  # type: ignore[no-untyped-call] # django-filter has no types
+        super().__init__(max_length=LONGEST_SEARCH, **options)
         self._fields = fields
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:

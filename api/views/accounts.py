@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-import django_filters
 from django.contrib.auth import get_user_model
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
@@ -62,8 +61,8 @@ class Rotation(Strict):
 
 
 class AccountFilters(filters.Kept):
-    name = django_filters.CharFilter()
-    website = django_filters.CharFilter()
+    name = filters.Text()
+    website = filters.Text()
     search = filters.Search("name", "website")
 
 

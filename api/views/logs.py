@@ -114,7 +114,7 @@ class LogDetailFields(LogFields):
 
 class LogFilters(FilterSet):
     id = django_filters.UUIDFilter("delivery_id")
-    event_id = django_filters.CharFilter("client_event_id", label="The client's own id.")
+    event_id = filters.Text("client_event_id", label="The client's own id.")
     destination_id = django_filters.UUIDFilter()
     status = django_filters.ChoiceFilter(choices=[(status, status) for status in STATUSES])
     received_timestamp = filters.Moment("received_at")
@@ -123,7 +123,7 @@ class LogFilters(FilterSet):
     processed_timestamp = filters.Moment("processed_at")
     processed_timestamp_after = filters.Moment("processed_at", "gte")
     processed_timestamp_before = filters.Moment("processed_at", "lte")
-    search = django_filters.CharFilter(
+    search = filters.Text(
         max_length=filters.LONGEST_SEARCH,
         label="The event id begins with it, or the destination's URL contains it.",
     )

@@ -90,7 +90,7 @@ class AddedMemberFields(MemberFields):
 
 
 class MemberFilters(filters.Kept):
-    email = django_filters.CharFilter(method="by_email")
+    email = filters.Text(method="by_email")
     role = django_filters.ChoiceFilter(choices=[(role, role) for role in ROLES], method="by_role")
     search = filters.Search("user__email", label="Contained in the e-mail address.")
 
