@@ -29,7 +29,7 @@ class Problem:
             "type": TYPE_PREFIX + self.slug,
             "title": self.title,
             "status": self.status,
-            "detail": detail or self.detail or self.title,
+            "detail": detail or self.detail or f"{self.title}.",
             "instance": instance,
             "success": False,
             "message": self.message,

@@ -178,9 +178,10 @@ class Schema(AutoSchema):
             del body["headers"]
 
     def _problems(self) -> list[Problem]:
-        found = [problems.INVALID, problems.MALFORMED, problems.TOO_MANY, problems.UNAVAILABLE]
+        found = [problems.INVALID, problems.MALFORMED, problems.TOO_MANY]
+        found += [problems.INTERNAL, problems.UNAVAILABLE]
         if self._has_body():
-            found += [problems.TOO_LARGE, problems.TYPE, problems.NO_LENGTH]
+            found += [problems.TOO_SLOW, problems.TOO_LARGE, problems.TYPE, problems.NO_LENGTH]
         if self.method != "GET":
             found += [problems.RESTORED]
         if IsAuthenticated in self.view.permission_classes:

@@ -87,9 +87,7 @@ def test_every_problem_that_a_client_may_meet_is_in_it(document):
     unshown = {
         problems.METHOD,  # a method that is not in the document
         problems.NOT_ACCEPTABLE,  # JSON is answered whatever is accepted
-        problems.TOO_SLOW,  # below HTTP: a body that does not come
         problems.CONFLICT,  # the general one; its kinds are in it
-        problems.INTERNAL,  # a fault of ours, which nobody can foresee
     }
     known = {problems.TYPE_PREFIX + problem.slug for problem in set(problems.ALL) - unshown}
     assert shown == known
