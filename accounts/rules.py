@@ -46,4 +46,4 @@ def end_access(*, instance: User, created: bool, **_: Any) -> None:
         User.objects.select_for_update(no_key=True).get(pk=instance.pk)
         AccessToken.objects.filter(user=instance).delete()
         Invitation.objects.filter(user=instance).delete()
-        events.record_of_user("user.password_changed", instance, actor=None)
+        events.record_of_user(events.Type.USER_PASSWORD_CHANGED, instance, actor=None)

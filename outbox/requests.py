@@ -101,7 +101,7 @@ def send_sample(*, actor: "User", account_id: UUID, destination_id: UUID) -> Sam
         _SAMPLE, [SCOPE, account_id, destination_id, event_id, client_event_id, body, salt, digest]
     )
     events.record(
-        "destination.tested", account_id=account_id, stream_id=destination_id, actor=actor,
+        events.Type.DESTINATION_TESTED, account_id=account_id, stream_id=destination_id, actor=actor,
         destination=destination_id, event=event_id, delivery=delivery_id,
     )  # fmt: skip
     wake.after_commit()

@@ -50,10 +50,10 @@ def create_account(
     account.save(actor=actor, force_insert=True)
     member = Member(account=account, user=actor, role_id=IDS[RoleName.ADMIN])
     member.save(actor=actor, force_insert=True)
-    _record("account.created", account, actor, rate_limit_per_second=limit)
-    _record("token.created", account, actor, key_id=token.key_id)
+    _record(events.Type.ACCOUNT_CREATED, account, actor, rate_limit_per_second=limit)
+    _record(events.Type.TOKEN_CREATED, account, actor, key_id=token.key_id)
     events.record(
-        "member.added", account_id=account.pk, stream_id=member.pk, actor=actor,
+        events.Type.MEMBER_ADDED, account_id=account.pk, stream_id=member.pk, actor=actor,
         member=member.pk, user=actor.pk, role=RoleName.ADMIN.value,
     )  # fmt: skip
     return NewAccount(account, text)
@@ -75,7 +75,7 @@ def update_account(
         account.save(actor=actor)
         limit = {"rate_limit_per_second": account.rate_limit_per_second}
         _record(
-            "account.updated",
+            events.Type.ACCOUNT_UPDATED,
             account,
             actor,
             fields=changed,
@@ -103,7 +103,7 @@ def rotate_token(
         raise TooManyTokens
     token, text = _add_token(account)
     account.save(actor=actor)
-    _record("token.rotated", account, actor, key_id=token.key_id, overlap_seconds=overlap_seconds)
+    _record(events.Type.TOKEN_ROTATED, account, actor, key_id=token.key_id, overlap_seconds=overlap_seconds)
     return NewIngestToken(token, text)
 
 
@@ -116,7 +116,7 @@ def delete_account(*, actor: User, account_id: UUID, revision: int | None = None
     account = access.lock_account(actor, account_id, Action.DELETE_ACCOUNT, deleting=True)
     change.check_revision(account, revision)
     account.delete()
-    events.record("account.deleted", account_id=account_id, stream_id=account_id, actor=actor)
+    events.record(events.Type.ACCOUNT_DELETED, account_id=account_id, stream_id=account_id, actor=actor)
 
 
 def _add_token(account: Account) -> tuple[IngestToken, str]:
@@ -129,5 +129,5 @@ def _add_token(account: Account) -> tuple[IngestToken, str]:
     return token, made.text
 
 
-def _record(type_: str, account: Account, actor: User, **data: Any) -> None:
+def _record(type_: events.Type, account: Account, actor: User, **data: Any) -> None:
     events.record(type_, account_id=account.pk, stream_id=account.pk, actor=actor, **data)

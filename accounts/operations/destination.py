@@ -56,7 +56,7 @@ def create_destination(
     destination.keep_headers(sent)
     destination.keep_signing_secret(secret)
     destination.save(actor=actor, force_insert=True)
-    _record("destination.created", destination, actor, active=destination.active)
+    _record(events.Type.DESTINATION_CREATED, destination, actor, active=destination.active)
     return NewDestination(destination, vault.as_text(secret))
 
 
@@ -85,7 +85,9 @@ def update_destination(
     change.check(destination, changed, errors)
     if changed:
         destination.save(actor=actor)
-        _record("destination.updated", destination, actor, fields=changed, active=destination.active)
+        _record(
+            events.Type.DESTINATION_UPDATED, destination, actor, fields=changed, active=destination.active
+        )
     return destination
 
 
@@ -112,7 +114,9 @@ def _set_paused(
     if destination.paused != paused:
         destination.paused = paused
         destination.save(actor=actor)
-        _record("destination.paused" if paused else "destination.resumed", destination, actor)
+        _record(
+            events.Type.DESTINATION_PAUSED if paused else events.Type.DESTINATION_RESUMED, destination, actor
+        )
     return destination
 
 
@@ -143,7 +147,7 @@ def rotate_signing_secret(
     secret = vault.make_signing_secret()
     destination.keep_signing_secret(secret)
     destination.save(actor=actor)
-    _record("destination.secret_rotated", destination, actor, overlap_seconds=overlap_seconds)
+    _record(events.Type.DESTINATION_SECRET_ROTATED, destination, actor, overlap_seconds=overlap_seconds)
     return NewSigningSecret(destination, vault.as_text(secret))
 
 
@@ -156,7 +160,7 @@ def delete_destination(
     change.check_revision(destination, revision)
     destination.delete()
     events.record(
-        "destination.deleted", account_id=account_id, stream_id=destination_id, actor=actor,
+        events.Type.DESTINATION_DELETED, account_id=account_id, stream_id=destination_id, actor=actor,
         destination=destination_id,
     )  # fmt: skip
 
@@ -170,7 +174,7 @@ def deactivate_destination(*, destination_id: UUID, reason: str) -> bool:
         return False
     destination.active = False
     destination.save(actor=None)
-    _record("destination.deactivated", destination, None, reason=reason)
+    _record(events.Type.DESTINATION_DEACTIVATED, destination, None, reason=reason)
     return True
 
 
@@ -218,7 +222,7 @@ def _headers(
         }
 
 
-def _record(type_: str, destination: Destination, actor: User | None, **data: Any) -> None:
+def _record(type_: events.Type, destination: Destination, actor: User | None, **data: Any) -> None:
     events.record(
         type_, account_id=destination.account_id, stream_id=destination.pk, actor=actor,
         destination=destination.pk, **data,

@@ -45,7 +45,7 @@ def invite(user: User, *, account: Account, actor: User) -> Letter | None:
     invitation = Invitation.objects.create(
         user=user, digest=made.digest, expires_at=change.in_seconds(settings.INVITATION_SECONDS)
     )
-    events.record_of_user("user.invited", user, actor=actor)
+    events.record_of_user(events.Type.USER_INVITED, user, actor=actor)
     letter = Letter()
     message = letters.invitation(
         account=account.name, email=user.email, token=made.text, expires_at=invitation.expires_at
@@ -83,7 +83,7 @@ def _accept(digest: bytes, password: str) -> User:
             raise UnknownInvitation
         user.password = hashed
         user.save(actor=user, update_fields=["password"])
-        events.record_of_user("user.joined", user, actor=user)
+        events.record_of_user(events.Type.USER_JOINED, user, actor=user)
     return user
 
 

@@ -43,7 +43,7 @@ def add_member(*, actor: User, account_id: UUID, email: str, role: str) -> Membe
         raise AlreadyMember
     member = Member(account=account, user=user, role_id=IDS[RoleName(role)])
     member.save(actor=actor, force_insert=True)
-    _record("member.added", member, actor, role=member.role_name.value)
+    _record(events.Type.MEMBER_ADDED, member, actor, role=member.role_name.value)
     added = queries.member(account_id, member.pk)
     added.invitation = invite(user, account=account, actor=actor)
     return added
@@ -66,7 +66,7 @@ def update_member(
         raise OwnRole
     member.role_id = IDS[RoleName(role)]
     member.save(actor=actor)
-    _record("member.updated", member, actor, role=member.role_name.value)
+    _record(events.Type.MEMBER_UPDATED, member, actor, role=member.role_name.value)
     return queries.member(account_id, member_id)
 
 
@@ -77,7 +77,7 @@ def remove_member(*, actor: User, account_id: UUID, member_id: UUID, revision: i
     member = queries.member(account_id, member_id)
     change.check_revision(member, revision)
     _keep_an_admin(member)
-    _record("member.removed", member, actor)
+    _record(events.Type.MEMBER_REMOVED, member, actor)
     member.delete()
 
 
@@ -110,7 +110,7 @@ def _role_errors(role: str) -> dict[str, list[str]]:
     return {}
 
 
-def _record(type_: str, member: Member, actor: User, **data: Any) -> None:
+def _record(type_: events.Type, member: Member, actor: User, **data: Any) -> None:
     events.record(
         type_, account_id=member.account_id, stream_id=member.pk, actor=actor,
         member=member.pk, user=member.user_id, **data,

@@ -51,7 +51,7 @@ def register_user(*, email: str, password: str) -> User:
         raise EmailTaken
     with transaction.atomic():
         insert_user(user, creator=user)
-        events.record_of_user("user.registered", user, actor=user)
+        events.record_of_user(events.Type.USER_REGISTERED, user, actor=user)
     return user
 
 
@@ -103,7 +103,7 @@ def log_out(*, access_token: str) -> None:
     # Two log-outs at once: the second waits for the lock and finds nothing to delete.
     if user is None or not AccessToken.objects.filter(digest=presented.digest).delete()[0]:
         return
-    events.record_of_user("user.logged_out", user, actor=user)
+    events.record_of_user(events.Type.USER_LOGGED_OUT, user, actor=user)
 
 
 @transaction.atomic
@@ -111,7 +111,7 @@ def close_session(user: User, *, session_key: str) -> None:
     """End this session of a browser at once; one that isn't there has ended already."""
     User.objects.select_for_update(no_key=True).get(pk=user.pk)
     if Session.objects.filter(session_key=session_key).delete()[0]:
-        events.record_of_user("user.logged_out", user, actor=user)
+        events.record_of_user(events.Type.USER_LOGGED_OUT, user, actor=user)
 
 
 def change_password(*, actor: User, current_password: str, new_password: str, address: str = "") -> None:
@@ -132,7 +132,7 @@ def change_password(*, actor: User, current_password: str, new_password: str, ad
             user.password = hashed  # sessions go by it
             user.save(actor=actor, update_fields=["password"])
             AccessToken.objects.filter(user=user).delete()
-            events.record_of_user("user.password_changed", user, actor=actor)
+            events.record_of_user(events.Type.USER_PASSWORD_CHANGED, user, actor=actor)
 
 
 @transaction.atomic
@@ -146,7 +146,7 @@ def deactivate_user(*, email: str) -> bool:
     user.save(actor=None, update_fields=["is_active", "session_epoch"])
     AccessToken.objects.filter(user=user).delete()
     Invitation.objects.filter(user=user).delete()
-    events.record_of_user("user.deactivated", user, actor=None)
+    events.record_of_user(events.Type.USER_DEACTIVATED, user, actor=None)
     return True
 
 
@@ -158,7 +158,7 @@ def activate_user(*, email: str) -> bool:
         return False
     user.is_active = True
     user.save(actor=None, update_fields=["is_active"])
-    events.record_of_user("user.activated", user, actor=None)
+    events.record_of_user(events.Type.USER_ACTIVATED, user, actor=None)
     return True
 
 
@@ -187,7 +187,7 @@ def _let_in(checked: User, renewed: str | None) -> User:
     if renewed is not None:
         user.password = renewed
         user.save(actor=user, update_fields=["password"])
-    events.record_of_user("user.logged_in", user, actor=user)
+    events.record_of_user(events.Type.USER_LOGGED_IN, user, actor=user)
     return user
 
 
