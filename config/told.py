@@ -15,8 +15,8 @@ MOST_CHAINED = 10
 LONGEST = 300
 
 # PostgreSQL's classes of errors whose first line names objects and limits, never values: connection,
-# transaction, login, rollback, access rules, resources, limits, states, operators, system.
-_SAFE_CLASSES = frozenset(("08", "25", "28", "40", "42", "53", "54", "55", "57", "58"))
+# transaction, login, rollback, access rules, resources, limits, states, operators, system. DP is our own.
+_SAFE_CLASSES = frozenset(("08", "25", "28", "40", "42", "53", "54", "55", "57", "58", "DP"))
 _SAFE_TYPES = (AttributeError, NameError, ImportError)
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
