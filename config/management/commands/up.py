@@ -9,6 +9,7 @@ import errno
 import http.client
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -33,10 +34,12 @@ RELEASE_SECONDS = 15.0
 
 class Command(BaseCommand):
     help = "Starts everything: database, web, workers, and the demo. Ctrl-C ends it all."
+    interrupted = False
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.began = time.monotonic()
         self.told = ""
+        signal.signal(signal.SIGINT, self.interrupt)
         try:
             refuse_taken_port(settings.HOST, settings.PORT)
             self.prepare_database()
@@ -46,12 +49,17 @@ class Command(BaseCommand):
         finally:
             self.release_database()
 
+    def interrupt(self, *_: Any) -> None:
+        """Python drops an exception that meets it in a finaliser, and the Ctrl-C would be lost with it."""
+        self.interrupted = True
+        raise KeyboardInterrupt
+
     # --- the database ---------------------------------------------------------------------------------------
 
     def prepare_database(self) -> None:
         """Waits for as long as it takes: a server that is still starting is not an error."""
         self.tell(f"Data Pusher starts, with {database_name()}.")
-        while True:
+        while not self.interrupted:
             try:
                 call_command("migrate", interactive=False, verbosity=0)
             except OperationalError as error:
@@ -61,6 +69,7 @@ class Command(BaseCommand):
                 return
             finally:
                 connections.close_all()
+        raise KeyboardInterrupt
 
     def release_database(self) -> None:
         connections.close_all()
