@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 from config.environment import SettingError
 
 EMBEDDED_NAME = "datapusher"
+PATIENCE_SECONDS = 3.0  # a thread that waits for a connection answers nobody else
 
 
 def database(url: str, *, owner_url: str, pool: bool, data_dir: Path) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def database(url: str, *, owner_url: str, pool: bool, data_dir: Path) -> dict[st
         "ENGINE": "config.postgres",
         "NAME": EMBEDDED_NAME,
         "CONN_MAX_AGE": 0 if pool else None,
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 8}} if pool else {},
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 8, "timeout": PATIENCE_SECONDS}} if pool else {},
     }
     if not url:
         return settings | {"EMBEDDED": str(data_dir)}

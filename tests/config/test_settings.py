@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+from django.db import OperationalError, connection
 
 from config.database import database
 from config.embedded import CODE
 from config.environment import SettingError
+from config.postgres.base import DatabaseWrapper
 
 URL = "postgresql://app:s3cret@db.example:5433/pusher"
 
@@ -81,6 +84,21 @@ def test_a_pool_keeps_no_connections_of_django() -> None:
     found = entry(URL, pool=True)
     assert found["CONN_MAX_AGE"] == 0
     assert "pool" in found["OPTIONS"]  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_nobody_waits_long_for_a_database_that_is_away() -> None:
+    away = DatabaseWrapper(
+        {**connection.settings_dict, "EMBEDDED": "", **entry("postgresql://a@127.0.0.1:1/none", pool=True)},
+        alias="away",
+    )
+    began = time.monotonic()
+    try:
+        with pytest.raises(OperationalError):
+            away.ensure_connection()
+    finally:
+        away.close_pool()
+    assert time.monotonic() - began < 4
 
 
 def test_another_database_for_the_owner_is_refused() -> None:
