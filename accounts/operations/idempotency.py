@@ -22,8 +22,7 @@ from accounts.operations.access import NotAllowed
 from accounts.queries import NotFound
 from accounts.roles import RoleName
 
-KEPT = timedelta(hours=24)
-SWEPT_AT_ONCE = 100
+KEPT = timedelta(hours=24)  # then `housekeeping` removes it
 
 
 class KeyReused(Exception):
@@ -63,7 +62,6 @@ def once(
     row.status = answer.status
     row.encrypted_answer = _seal(row, answer, _role(actor, account_id))
     row.save(update_fields=["status", "encrypted_answer"])
-    _sweep()
     return answer
 
 
@@ -118,12 +116,6 @@ def _unseal(row: KeptAnswer) -> tuple[Answer, RoleName | None]:
     head = json.loads(raw)
     role = None if head["role"] is None else RoleName(head["role"])
     return Answer(row.status or 200, head["headers"], body, replayed=True), role
-
-
-def _sweep() -> None:
-    """Whoever keeps an answer removes some old ones, of anybody, that nobody else is at."""
-    old = KeptAnswer.objects.filter(_expired()).order_by("created_at").select_for_update(skip_locked=True)
-    KeptAnswer.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:SWEPT_AT_ONCE])).delete()
 
 
 def _expired() -> Q:

@@ -275,13 +275,11 @@ def test_answers_move_to_the_new_encryption_key_with_all_other_secrets(alice, se
     assert (again.status_code, again.json()) == (201, first.json())
 
 
-def test_after_a_day_the_key_is_free_and_the_answer_gone(alice, bob):
-    for person_ in (alice, bob):
-        person_.ask("post", "/accounts/", {"name": "New"}, Idempotency_Key=KEY)
+def test_after_a_day_the_key_is_free(alice):
+    alice.ask("post", "/accounts/", {"name": "New"}, Idempotency_Key=KEY)
     KeptAnswer.objects.update(created_at=F("created_at") - timedelta(hours=24, seconds=1))
     reply = alice.ask("post", "/accounts/", {"name": "Another"}, Idempotency_Key=KEY)
     assert (reply.status_code, REPLAYED in reply) == (201, False)
-    assert KeptAnswer.objects.get().user_id == alice.user.pk  # Bob's was swept
 
 
 def test_a_large_answer_is_kept_whole(alice, account):
