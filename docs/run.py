@@ -2,10 +2,15 @@
 
 Stops at the first that fails, or whose output is not what the block after it shows, where `...` stands for
 anything. Needs what a reader has: `make up` in another terminal, curl, and this folder. (`make guide`)
+It waits a little for a start that is under way: the file that says where it listens may be of the one before.
 """
 
 # ruff: noqa: INP001 (a script, and no package)
+import http.client
+import os
 import re
+import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -13,8 +18,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 15.0
+ANSWER_SECONDS = 3.0
+LOOK_SECONDS = 0.2
 MOST_SECONDS = 60.0
 GUIDE = ROOT / "docs" / "api.md"
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -45,6 +54,43 @@ def matches(shown: str, output: str) -> bool:
     # Beside what stands for anything, spaces may be there or not.
     pattern = pattern.replace(r".*?", r"\s?.*?\s?")
     return re.fullmatch(r"\s*" + pattern + r"\s*", " ".join(output.split()), re.DOTALL) is not None
+
+
+class NotUp(Exception):
+    """What the guide needs is not there."""
+
+
+def until_up(data_dir: Path, *, seconds: float = START_SECONDS) -> None:
+    """Wait until the gateway is ready and the demo's receiver listens. Raises NotUp."""
+    ends = time.monotonic() + seconds
+    while reason := _missing(data_dir / "secrets" / "demo.env"):
+        if time.monotonic() > ends:
+            raise NotUp(reason)
+        time.sleep(LOOK_SECONDS)
+
+
+def _missing(told: Path) -> str:
+    """What is not there, in words; "" when all is. The file is read anew: a start replaces it."""
+    try:
+        values = dict(line.split("=", 1) for line in shlex.split(told.read_text()))
+        url = values["DEMO_URL"]
+        if (status := _status(f"{url}/health/ready")) != http.client.OK:
+            return f"{url} is not ready: {status}"
+        receiver = "127.0.0.1", int(values["DEMO_RECEIVER_PORT"])
+        socket.create_connection(receiver, timeout=ANSWER_SECONDS).close()
+    except (OSError, http.client.HTTPException, KeyError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _status(url: str) -> int:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 class Untrue(Exception):
@@ -119,8 +165,12 @@ def run(guide: Path) -> Iterator[str]:
 
 def main() -> int:
     try:
+        until_up(ROOT / (os.environ.get("DATA_DIR") or ".data"))
         for line in run(GUIDE):
             sys.stdout.write(line + "\n")
+    except NotUp as error:
+        sys.stderr.write(f"Is `make up` running? {error}\n")
+        return 1
     except Untrue as untrue:
         sys.stderr.write(f"{untrue}\n")
         return 1

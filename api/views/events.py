@@ -11,12 +11,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import queries
+from accounts import events, queries
 from accounts.operations import access
 from accounts.roles import Action
 from api import pagination
 from api.endpoint import Endpoint
 from api.fields import Moment, Strict
+from delivery import events as delivery_events
 from eventstore import read
 from eventstore.events import NO_ACCOUNT, RecordedEvent
 
@@ -27,6 +28,9 @@ after they happened, and never before one that was shown already. To follow the 
 `after` the last position that you have seen, again and again: nothing is missed or comes twice. Positions
 grow, but not by one: other accounts have theirs between.
 """
+
+# A user belongs to no account, so their events are in no account's history.
+TYPES = [*delivery_events.Type, *(one for one in events.Type if not one.startswith("user."))]
 
 
 @extend_schema_field(OpenApiTypes.OBJECT)
@@ -42,7 +46,11 @@ class EventFields(Strict):
 
     position = serializers.IntegerField(read_only=True, help_text="Its place in the history.")
     block = serializers.IntegerField(read_only=True, help_text="The block that it was sealed in.")
-    type = serializers.CharField(read_only=True, help_text="For example `event.received`.")
+    type = serializers.CharField(
+        read_only=True,
+        help_text=f"What happened. More may be added; now there are {', '.join(f'`{one}`' for one in TYPES)}."
+        " What is told of users (`user.*`) belongs to no account, and is not here.",
+    )
     stream_id = serializers.UUIDField(
         read_only=True, help_text="What it is about: an event, a delivery, a destination, a member..."
     )

@@ -1,10 +1,14 @@
 """Does the guide to the API tell the truth, and would its runner notice if it did not?"""
 
+import contextlib
+import http.server
 import importlib.util
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -107,3 +111,63 @@ def test_a_block_that_does_not_end_is_ended(tmp_path, monkeypatch) -> None:
     guide.write_text("```sh\nwhile :; do :; done\n```\n")
     with pytest.raises(runner.Untrue, match="ended with None"):
         list(runner.run(guide))
+
+
+class Starting(http.server.BaseHTTPRequestHandler):
+    """A gateway that isn't ready the first time, and whose receiver comes with its second answer."""
+
+    asked: list[str]
+    receiver: contextlib.ExitStack
+    port: int
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(503 if len(self.asked) == 1 else 200)
+        self.end_headers()
+        if len(self.asked) == 2:
+            self.receiver.enter_context(socket.create_server(("127.0.0.1", self.port)))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def starting(told):
+    """Writes the file that says where it will listen."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with contextlib.ExitStack() as receiver:
+        handler = type("Handler", (Starting,), {"asked": [], "receiver": receiver, "port": port})
+        with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, args=[0.01]).start()
+            url = f"http://127.0.0.1:{server.server_port}"
+            told.parent.mkdir(exist_ok=True)
+            told.write_text(f"DEMO_URL={url}\nDEMO_WORDS='one two'\nDEMO_RECEIVER_PORT={port}\n")
+            try:
+                yield handler
+            finally:
+                server.shutdown()
+
+
+def test_it_waits_until_gateway_and_receiver_are_there(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.01)
+    with starting(tmp_path / "secrets" / "demo.env") as gateway:
+        runner.until_up(tmp_path, seconds=10)
+    assert set(gateway.asked) == {"/health/ready"}
+    assert 2 <= len(gateway.asked) <= 3
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        (None, "FileNotFoundError"),
+        ("DEMO_EMAIL=a@example.com\n", "DEMO_URL"),
+        ("DEMO_URL=http://127.0.0.1:1\nDEMO_RECEIVER_PORT=1\n", "ConnectionRefusedError"),
+    ],
+)
+def test_it_says_what_it_waited_for_in_vain(tmp_path, told: str | None, complaint: str) -> None:
+    if told is not None:
+        (tmp_path / "secrets").mkdir()
+        (tmp_path / "secrets" / "demo.env").write_text(told)
+    with pytest.raises(runner.NotUp, match=complaint):
+        runner.until_up(tmp_path, seconds=0)
