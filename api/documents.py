@@ -1,13 +1,18 @@
 """Where can people read about the API? Swagger UI and ReDoc, whose scripts are served by us alone."""
 
+import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.http import JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.utils.csp import CSP
 from django.utils.decorators import method_decorator
 from django.views.decorators.csp import csp_override
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -49,8 +54,29 @@ def _handle(error: Exception, context: Mapping[str, Any]) -> JsonResponse | None
 
 
 class Document(_Open, SpectacularAPIView):
-    def _get_version_parameter(self, _request: Request) -> None:
-        """There is one. What is asked for would stand in the document, and in a header."""
+    """Made once in a process, by one thread: that takes long, and what makes it does not bear two at once.
+
+    It is the same for everybody: nothing of the request stands in it.
+    """
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        renderer = request.accepted_renderer
+        kind = renderer.media_type + (f"; charset={renderer.charset}" if renderer.charset else "")
+        with _making:
+            content = _document(renderer.format)
+        name = f"{settings.SPECTACULAR_SETTINGS['TITLE']}.{renderer.format}"
+        return HttpResponse(content, kind, headers={"Content-Disposition": f'inline; filename="{name}"'})
+
+
+_making = threading.Lock()
+
+
+@functools.cache
+def _document(form: str) -> str | bytes:
+    made = SchemaGenerator().get_schema(request=None, public=True)
+    renderer = OpenApiYamlRenderer() if form == OpenApiYamlRenderer.format else OpenApiJsonRenderer()
+    return renderer.render(made, renderer_context={})
 
 
 @method_decorator(csp_override(POLICY), name="dispatch")

@@ -1,15 +1,18 @@
 """Do the documents tell all that the API does, and do they load nothing from elsewhere?"""
 
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jsonschema
 import pytest
 from django.urls import URLPattern, get_resolver
+from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
-from api import examples, problems, receiver
+from api import documents, examples, problems, receiver
 from tests.api.documented import document as made
 from tests.api.documented import operations, resolved
 
@@ -212,6 +215,23 @@ def test_nothing_that_is_asked_for_stands_in_the_document(query):
     assert asked.status_code == 200
     assert asked.content == plain.content
     assert asked["Content-Disposition"] == plain["Content-Disposition"]
+
+
+def test_the_document_is_made_once_whoever_asks_at_once(monkeypatch):
+    documents._document.cache_clear()
+    made: list[float] = []
+    make = SchemaGenerator.get_schema
+
+    def slowly(generator, *args, **kwargs):
+        made.append(time.monotonic())
+        time.sleep(0.05)
+        return make(generator, *args, **kwargs)
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda _: APIClient().get("/api/schema/"), range(16)))
+    assert {reply.status_code for reply in replies} == {200}
+    assert len({reply.content for reply in replies}) == len(made) == 1
 
 
 @pytest.mark.django_db
