@@ -340,6 +340,7 @@ def _paths() -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", [path for path in _paths() if path.split("/")[1] not in PUBLIC])
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from config import caches as backends
 from tests.api.conftest import add_destination, person
 from tests.api.servers import BASE
 
+pytestmark = pytest.mark.slow
+
 NEW = "https://new.example.com/in"
 
 

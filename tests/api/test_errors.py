@@ -263,6 +263,7 @@ def asking(world: World, route: str, method: str) -> Callable[[bytes], Any]:
     return ask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("route", "method"), WRITES, ids=[f"{method} {route}" for route, method in WRITES])
 def test_no_write_falls_over_a_value(world, route, method):
     ask, content = asking(world, route, method), ROWS[route, method].content or {}

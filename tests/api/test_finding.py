@@ -17,6 +17,8 @@ from delivery import finding
 from delivery.models import DeliveryLog
 from tests.api.conftest import Person, add_destination
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MOST_PAGES = 100
 QUESTIONS = 5  # about the same rows

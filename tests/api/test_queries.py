@@ -14,6 +14,8 @@ from tests.api.test_logs import add_log
 from tests.databases import Database
 from tests.eventstore import stores
 
+pytestmark = pytest.mark.slow
+
 ROWS = 50
 
 

@@ -19,6 +19,8 @@ from accounts.models import Account, Member
 from tests.api.conftest import PASSWORD, Person, add_destination, person
 from tests.api.test_redeliver import end, sampled
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 CALLERS = ("anonymous", "stranger", "normal", "admin", "removed", "ingest")
 """Nobody; an Admin of another account; a Normal user and the Admin of this one; who was a Normal user of it;

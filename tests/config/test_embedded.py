@@ -21,6 +21,8 @@ import pytest
 from config import embedded, keeper
 from config.embedded import CODE
 
+pytestmark = pytest.mark.slow
+
 MAJOR = int(os.environ.get("EMBEDDED_POSTGRES", "18"))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this case")
 

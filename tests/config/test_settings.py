@@ -37,6 +37,7 @@ def entry(url: str, *, owner_url: str = "", pool: bool = False) -> dict[str, obj
     return database(url, owner_url=owner_url or url, pool=pool, data_dir=Path("/data"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def documented() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def defaults() -> dict[str, str]:
     """What the readers take where nothing is set, as one would write it; where that is a constant."""
     found = {}

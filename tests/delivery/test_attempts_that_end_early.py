@@ -43,6 +43,7 @@ STAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [row[1] for row in STAGES], ids=[row[0] for row in STAGES])
 def test_a_cancelled_attempt_leaves_nothing_behind(receiver, loop, stage):
     release = threading.Event()

@@ -253,6 +253,7 @@ def test_nothing_that_a_destination_says_gets_into_the_outcome(receiver):
 BAD = [row[1] for row in MISBEHAVIOUR if row[2] in (Reason.TOO_LARGE, Reason.PROTOCOL, Reason.TIMEOUT)]
 
 
+@pytest.mark.slow
 def test_other_destinations_are_undisturbed(loop):
     """While every misbehaviour goes on at once, a healthy destination is served as ever."""
 

@@ -132,6 +132,7 @@ LISTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", LISTS.values(), ids=LISTS.keys())
 def test_a_page_is_found_by_an_index_of_the_account(database: Database, wanted):
     connection, owner = database.connect(), database.connect_owner()

@@ -10,6 +10,8 @@ import pytest
 from demo.feeder import Accepted, Event, Refused, Waiting, feed
 from tests.receivers import Answer, Receiver
 
+pytestmark = pytest.mark.slow
+
 PATH = "/server/incoming_data"
 TAKEN = Answer(
     202, orjson.dumps({"event": {"deliveries": 3, "received_timestamp": "2026-01-01T00:00:00.000000Z"}})

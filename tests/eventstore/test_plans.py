@@ -100,6 +100,7 @@ SELECT 0, row_number() OVER (ORDER BY seq), seq / 1000, account_id, epoch, xid, 
 PAGE = {"event_position_by_account", "event_in_commit_order"}
 
 
+@pytest.mark.slow
 def test_a_page_of_a_large_history_costs_what_is_on_it(database: Database):
     """An account that has a hundredth of it, one that has the rest, and one that has nothing."""
     connection, owner = database.connect(), database.connect_owner()

@@ -18,6 +18,8 @@ from tests.outbox import people
 from tests.outbox.workers import Alice, Worker, eventually
 from tests.receivers import Answer, Receiver
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def receiver():
