@@ -14,6 +14,7 @@ from guard import headers as guard_headers
 
 type Json = dict[str, Any]
 
+NO_NUL = r"^[^\u0000]*$"  # PostgreSQL keeps none, so nothing is found by one
 _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
 
 # Answers and requests: only what is true of both.
@@ -194,7 +195,9 @@ def _describe_parameter(parameter: Json) -> None:
         parameter["schema"] = {"type": "string", "format": "uuid"}
     elif parameter["in"] == "query":
         parameter["description"] = parameter.get("description") or next(_words_of_parameter(name))
-        parameter["schema"] = QUERY.get(name, parameter["schema"])
+        schema = QUERY.get(name, parameter["schema"])
+        is_free = schema.get("type") == "string" and not schema.keys() & {"format", "enum"}
+        parameter["schema"] = {**schema, "pattern": NO_NUL} if is_free else schema
         if name not in PLACES:
             parameter["allowEmptyValue"] = True
         if name == "ordering":
