@@ -195,7 +195,7 @@ def _describe_parameter(parameter: Json) -> None:
         parameter["schema"] = {"type": "string", "format": "uuid"}
     elif parameter["in"] == "query":
         parameter["description"] = parameter.get("description") or next(_words_of_parameter(name))
-        schema = QUERY.get(name, parameter["schema"])
+        schema: Json = QUERY.get(name) or parameter["schema"]
         is_free = schema.get("type") == "string" and not schema.keys() & {"format", "enum"}
         parameter["schema"] = {**schema, "pattern": NO_NUL} if is_free else schema
         if name not in PLACES:
