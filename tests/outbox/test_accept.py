@@ -40,11 +40,6 @@ def count(connection, table, account):
     return connection.execute(query, [account.id]).fetchone()[0]
 
 
-@pytest.fixture
-def sql(database):
-    return database.connect()
-
-
 def test_an_accepted_event_is_stored_with_one_row_per_active_destination(database, sql):
     alice = people.account(destinations=3, limit=5)
     operations.update_destination(

@@ -57,11 +57,6 @@ def engine(database):
     made.close()
 
 
-@pytest.fixture
-def sql(database):
-    return database.connect()
-
-
 def history(sql, delivery):
     return sql.execute(
         "SELECT version, type, data FROM event WHERE stream_id = %s ORDER BY version", [delivery]

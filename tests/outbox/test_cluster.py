@@ -16,7 +16,6 @@ from outbox import slots, tasks
 from outbox.cluster import ASK_AGAIN_SECONDS, STUCK_SECONDS, Watch
 from tests import databases
 from tests.outbox.workers import BASE, QUICK, Alice, Worker, eventually, parent_of
-from tests.receivers import Receiver
 
 
 def refusal(database, **environment):
@@ -120,12 +119,6 @@ def test_the_watchdog_asks_for_the_missing_drains_alone(database, settings):
     assert slots.free(3) == [0, 2]
     assert tasks.ensure_drains() == [0, 2]
     assert queued() == 2
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as running:
-        yield running
 
 
 @pytest.mark.slow

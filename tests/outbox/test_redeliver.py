@@ -16,20 +16,9 @@ from eventstore import blocks, history, projector
 from outbox import requests, wake, worker
 from tests.outbox import people
 from tests.outbox.workers import Alice, Worker, eventually
-from tests.receivers import Answer, Receiver
+from tests.receivers import Answer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def sql(database):
-    return database.connect()
 
 
 @pytest.fixture(autouse=True)

@@ -15,18 +15,6 @@ from outbox import requests, worker
 from tests.outbox import people
 from tests.outbox.test_claims import Engine
 from tests.outbox.workers import Alice
-from tests.receivers import Receiver
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def sql(database):
-    return database.connect()
 
 
 @pytest.fixture(autouse=True)

@@ -14,18 +14,7 @@ from eventstore import blocks, projector
 from outbox import slots, worker
 from outbox.worker import Ending, stopping
 from tests.outbox.workers import Alice, eventually
-from tests.receivers import Answer, Receiver
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def sql(database):
-    return database.connect()
+from tests.receivers import Answer
 
 
 @pytest.fixture(autouse=True)

@@ -14,15 +14,9 @@ from psycopg import sql
 from outbox import tasks
 from tests.databases import maintenance
 from tests.outbox.workers import Alice, Worker, eventually, parent_of
-from tests.receivers import Answer, Receiver
+from tests.receivers import Answer
 
 pytestmark = pytest.mark.slow  # real processes, killed and waited for
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as running:
-        yield running
 
 
 @pytest.fixture
