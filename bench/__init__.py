@@ -1,0 +1,1 @@
+"""How fast is it? Figures that anyone can repeat, each with a floor measured in the same run."""
