@@ -8,8 +8,6 @@ PostgreSQL's own, and show that no table is read as a whole.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from hashlib import md5
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +19,8 @@ from rich.table import Table
 
 from accounts.models import Account, Destination
 from api import moments, pagination
+from bench import written
+from bench.written import destination
 from tests import databases
 from tests.api.conftest import Person, add_destination, person
 
@@ -29,30 +29,8 @@ LARGE = int(os.environ.get("SCALE") or 1_000_000)
 MOST_BLOCKS = 2_500  # of 8 KiB, by all statements of a request; the deepest indexes have five levels
 RATIO = 3.0
 NOISE_MS = 5.0  # times below it are not told apart
-BEGAN = datetime(2026, 9, 1, tzinfo=UTC)
-WEEKS = timedelta(days=56)
 BIG = "relname ~ '^(delivery_log_v|accounts_(account|destination|member|user)$)'"
 
-# Of its 32 destinations some get many events; 98 refuses all of them, and 99 gets nearly none. Ids count up;
-# the first tenth has another prefix, and twenty have a third. Some deliveries are late by days. The last
-# fiftieth was never tried.
-LOG = """
-INSERT INTO delivery_log_v{version}
-SELECT {version},
-       CASE WHEN i % 10 = 0 THEN md5('account ' || i % 7919)::uuid ELSE %(account)s END,
-       gen_random_uuid(), gen_random_uuid(),
-       CASE WHEN i % (%(n)s / 20) = 3 THEN 'refund-' WHEN i <= %(n)s / 10 THEN 'legacy-' ELSE 'order-' END
-       || i,
-       md5('destination ' || CASE WHEN i % (%(n)s / 20) = 7 THEN 99 WHEN i % 100 = 9 THEN 98
-                                  ELSE floor(power(random(), 2) * 30) END)::uuid,
-       received,
-       CASE WHEN i <= %(n)s - %(n)s / 50 THEN received
-            + CASE WHEN i % 200 = 1 THEN random() * interval '20 days' ELSE random() * interval '2 s' END END,
-       CASE WHEN i > %(n)s - %(n)s / 50 THEN 'pending'
-            WHEN i % 100 IN (9, 11) THEN 'failed' ELSE 'success' END,
-       1, '', 200, NULL, i
-  FROM (SELECT i::int, %(began)s + i * (%(weeks)s / %(n)s) AS received FROM generate_series(1, %(n)s) i) s
-"""
 PEOPLE = """
 INSERT INTO accounts_user
 SELECT (jsonb_populate_record(u, jsonb_build_object(
@@ -86,10 +64,6 @@ SELECT (jsonb_populate_record(m, jsonb_build_object(
 """
 
 
-def destination(number: int) -> UUID:
-    return UUID(md5(f"destination {number}".encode(), usedforsecurity=False).hexdigest())
-
-
 @dataclass(frozen=True)
 class Cost:
     blocks: int
@@ -108,18 +82,12 @@ class Scene:
     ids: dict[str, Any]
 
     def fill(self, version: int, count: int, *, before: int) -> None:
-        """Built as `rebuild_logs` builds: the indexes come when the rows are there."""
-        log = f"delivery_log_v{version}"
-        self.owner.execute(f"CREATE TABLE {log} (LIKE delivery_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
-        names = {"account": self.account.pk, "n": count, "began": BEGAN, "weeks": WEEKS}
-        self.owner.execute(LOG.replace("{version}", str(version)).replace(" % ", " %% "), names)
-        self.owner.execute(f"ALTER TABLE delivery_log ATTACH PARTITION {log} FOR VALUES IN ({version})")
+        written.log(self.owner, version=version, account=self.account.pk, count=count)
         cursor = databases.psycopg.ClientCursor(self.owner)
         cursor.execute(PEOPLE, {**self.ids, "first": before // 20 + 1, "last": count // 20})
-        self.owner.execute(f"VACUUM {log}")
-        for table in (log, "accounts_user", "accounts_account", "accounts_member", "accounts_destination"):
-            self.owner.execute(f"ANALYZE {table}")
-        self.owner.execute("UPDATE projection SET active = %s WHERE name = 'delivery_log'", [version])
+        for table in ("user", "account", "member", "destination"):
+            self.owner.execute(f"ANALYZE accounts_{table}")
+        written.show(self.owner, version=version)
 
     def cost(self, path: str, parameters: dict[str, Any]) -> Cost:
         """What the statements of a request cost, each at its best of three."""
@@ -164,7 +132,7 @@ def logs(count: int) -> dict[str, dict[str, Any]]:
     """Questions about a log with so many rows; spans of time are counted in rows."""
 
     def at(row: float) -> str:
-        return moments.as_text(BEGAN + row * (WEEKS / count))
+        return moments.as_text(written.received_at(row, of=count))
 
     half = count // 2 + 1
     deep = pagination.Cursor("-received_timestamp", False, at(count / 10), str(UUID(int=0))).encode()
@@ -270,7 +238,7 @@ def scene(template: databases.Template, django_db_blocker: DjangoDbBlocker) -> I
             Destination(**template_of | {"id": destination(n), "url": f"https://hooks{n}.example.com/in"})
             for n in (*range(30), 98, 99)
         )
-        owner = database.connect_owner(options="-c maintenance_work_mem=512MB")
+        owner = database.connect_owner()
         for table in ("user", "account", "member", "destination"):
             owner.execute(f"ALTER TABLE accounts_{table} DISABLE TRIGGER USER")
         ids = {"account": account.pk, "user": alice.user.pk, "destination": first.pk}
