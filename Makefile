@@ -8,7 +8,7 @@ COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no
 	--custom-compile-command "make requirements"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check scale test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
+.PHONY: help up test check bench bench-quick bench-long scale test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
 
 help: ## what can be done, and the variables that change it
 	@echo "make ..."
@@ -25,6 +25,15 @@ test: sync-dev ## all tests
 
 check: sync-dev ## the quick tests
 	$(QUICK) $(PYTEST_ARGS)
+
+bench: sync-dev ## measure it all with its floors, and judge: bench/README.md (under 15 minutes; needs wrk)
+	$(PY) -m bench standard
+
+bench-quick: sync-dev ## the same with short runs, the main figures only (under 3 minutes)
+	$(PY) -m bench quick
+
+bench-long: sync-dev ## and with 5 million log rows and a pinned horizon
+	$(PY) -m bench long
 
 scale: sync-dev ## the lists over ten million log rows: what each question costs (takes minutes, and 10 GB)
 	SCALE=$${SCALE:-10000000} $(PY) -m pytest -q -s tests/api/test_scale.py $(PYTEST_ARGS)

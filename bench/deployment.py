@@ -118,6 +118,8 @@ class Deployment:
             self._closing.callback(self._remove)
             self._server = embedded.attach(self.data_dir)
             self.manage("migrate", "--verbosity", "0", "--no-input")
+            with self.sql() as connection:
+                self._run.versions["PostgreSQL"] = _one(connection, "SHOW server_version")
             self._run.checks.append(self.check)
             self._closing.callback(self._run.checks.remove, self.check)
         except BaseException:

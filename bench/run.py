@@ -46,13 +46,16 @@ class Figure:
 
 
 class Run:
-    """Lives as long as the command. `figures` is what it measured; `checks` say whether to believe it."""
+    """Lives as long as the command. `figures` is what it measured; `checks` say whether to believe it;
+    `versions` are of what only a running program can tell.
+    """
 
     def __init__(self, mode: Mode, *, scratch: Path | None = None, console: Console | None = None) -> None:
         self.mode = mode
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False)
         self.figures: list[Figure] = []
         self.checks: list[Callable[[], None]] = []
+        self.versions: dict[str, str] = {}
         self._scratch = scratch
         if scratch is not None:
             scratch.mkdir(parents=True, exist_ok=True)
@@ -69,7 +72,7 @@ class Run:
         return quick if self.mode == "quick" else standard
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def record(self, figure: Figure) -> None:
         """Keep it and print it. Raises Wrong when what it was measured on isn't whole any more."""

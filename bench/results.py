@@ -1,0 +1,148 @@
+"""What came out? A run as a JSON file, with all that one must know of it, and the table made from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench import machine, plots
+from bench.run import Figure, Run, number
+from bench.targets import Verdict, judge, targets
+
+FOLDER = Path(__file__).parent / "results"
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- result: made by `python -m bench table` -->\n", "<!-- end of result -->\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run, as its file has it. `failed` are the figures that could not be had, with the reason."""
+
+    mode: str
+    date: str
+    seconds: float
+    commit: str
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    load_before: float
+    figures: Sequence[Figure]
+    verdicts: Sequence[Verdict]
+    only: Sequence[str] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_good(self) -> bool:
+        return not self.failed and not any(verdict.is_missed for verdict in self.verdicts)
+
+    @property
+    def file_name(self) -> str:
+        minute = datetime.fromisoformat(self.date).strftime("%Y-%m-%d-%H%M")
+        return f"{minute}-{self.commit}-{self.mode}.json"
+
+    def save(self, folder: Path = FOLDER) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / self.file_name
+        told = asdict(self) | {
+            "figures": [asdict(figure) | {"ratio": figure.ratio} for figure in self.figures],
+            "verdicts": [asdict(verdict) | {"word": verdict.word} for verdict in self.verdicts],
+        }
+        file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        return file
+
+
+def load(file: Path) -> Result:
+    """As it was measured; judged anew, since targets.toml may argue more by now."""
+    told = orjson.loads(file.read_bytes())
+    figures = [Figure(**_without(figure, "ratio")) for figure in told["figures"]]
+    verdicts = judge(figures, targets(), complete=_is_complete(told["mode"], told["only"]))
+    return Result(**told | {"figures": figures, "verdicts": verdicts})
+
+
+def conclude(
+    run: Run, *, began: datetime, load_before: float, only: Sequence[str], failed: Mapping[str, str]
+) -> Result:
+    """What the run measured, judged, and where."""
+    return Result(
+        mode=run.mode,
+        date=began.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(UTC) - began).total_seconds(), 1),
+        commit=machine.commit(),
+        machine=machine.facts(run.folder),
+        versions=machine.versions() | run.versions,
+        load_before=round(load_before, 2),
+        figures=run.figures,
+        verdicts=judge(run.figures, targets(), complete=_is_complete(run.mode, only)),
+        only=only,
+        failed=failed,
+    )
+
+
+def _is_complete(mode: str, only: Sequence[str]) -> bool:
+    """Whether every figure is asked for, so that none may be missing."""
+    return mode == "long" and not only
+
+
+def _without(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in told.items() if key != name}
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def publish(result: Result, file: Path, *, readme: Path = README) -> None:
+    """The README's generated part and the plots, anew."""
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}{part(result, file.name)}{END}{after}")
+    for name, svg in plots.of(result.figures).items():
+        (readme.parent / "results" / name).write_text(svg)
+
+
+def part(result: Result, name: str) -> str:
+    """All that stands between the markers."""
+    ran = f"[{name}](results/{name}): `python -m bench {result.mode}` at {result.commit}"
+    took = f"{result.date}, {result.seconds:.0f} s, load average {result.load_before:g} before."
+    about = [f"{ran}, {took}", _listed(result.machine), _listed(result.versions)]
+    pictures = [f"![{plots.TITLES[name]}](results/{name})" for name in plots.of(result.figures)]
+    return "\n\n".join([*about, *tables(result), *pictures]) + "\n"
+
+
+def tables(result: Result) -> list[str]:
+    """The figures, what is asked of many figures at once, and the reasons for what is missed."""
+    rows = [_row(figure, result.verdicts) for figure in result.figures]
+    found = [
+        "| figure | value | floor | ratio | p50 / p99, ms | CPU us per event | peak MB | target | met |\n"
+        "|---|---:|---:|---:|---:|---|---|---|---|\n" + "\n".join(rows)
+    ]
+    everywhere = [verdict for verdict in result.verdicts if "*" in verdict.target.figure]
+    if everywhere:
+        found.append(
+            "\n".join(f"- {verdict}; the most is that of {verdict.figure}" for verdict in everywhere)
+        )
+    argued = [verdict for verdict in result.verdicts if verdict.word == "argued"]
+    if argued:
+        found.append("Argued:\n\n" + "\n".join(f"- {one.target.text}: {one.target.argued}" for one in argued))
+    return found
+
+
+def _row(figure: Figure, verdicts: Sequence[Verdict]) -> str:
+    mine = [one for one in verdicts if one.target.figure == figure.key]
+    cells = [
+        figure.label + (f" ({figure.note})" if figure.note else ""),
+        f"{number(figure.value)} {figure.unit}",
+        "" if figure.floor is None else f"{number(figure.floor)} ({figure.floor_label})",
+        "" if figure.ratio is None else f"{figure.ratio:.2f}",
+        " / ".join(number(figure.percentiles[name]) for name in ("p50", "p99") if name in figure.percentiles),
+        ", ".join(f"{kind} {number(us)}" for kind, us in figure.cpu.items()),
+        ", ".join(f"{kind} {number(mb)}" for kind, mb in figure.memory.items()),
+        "; ".join(str(one.target) for one in mine),
+        "; ".join("yes" if one.is_met else f"**{one.word}**" for one in mine),
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _listed(facts: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {fact}" for name, fact in facts.items()) + "."

@@ -1,0 +1,87 @@
+"""Which figures satisfy us? Those that meet targets.toml, which says how a target is written down."""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from operator import ge, gt, le, lt
+from pathlib import Path
+
+from bench.run import Figure, number
+
+FILE = Path(__file__).with_name("targets.toml")
+OPERATORS: Mapping[str, Callable[[float, float], bool]] = {">=": ge, ">": gt, "<=": le, "<": lt}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """See targets.toml."""
+
+    text: str
+    figure: str
+    op: str
+    value: float
+    of: str = "value"
+    argued: str = ""
+
+    def __str__(self) -> str:
+        of = "" if self.of == "value" else f"{self.of} "
+        return f"{of}{self.op} {number(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a target was compared with, and of which figure: the worst, where several were asked.
+
+    None where the figure doesn't have what the target names: that is a miss, or a typing error would be none.
+    """
+
+    target: Target
+    figure: str
+    measured: float | None
+
+    @property
+    def is_met(self) -> bool:
+        return self.measured is not None and OPERATORS[self.target.op](self.measured, self.target.value)
+
+    @property
+    def is_missed(self) -> bool:
+        """And nothing argues it. A figure that isn't there can't be argued."""
+        return not self.is_met and not (self.target.argued and self.measured is not None)
+
+    @property
+    def word(self) -> str:
+        return "met" if self.is_met else "missed" if self.is_missed else "argued"
+
+    def __str__(self) -> str:
+        reason = f" ({self.target.argued})" if self.word == "argued" else ""
+        measured = "not measured" if self.measured is None else number(self.measured)
+        return f"{self.word}: {self.target.text}: {measured}, asked {self.target}{reason}"
+
+
+def targets(file: Path = FILE) -> list[Target]:
+    return [Target(**entry) for entry in tomllib.loads(file.read_text())["target"]]
+
+
+def judge(figures: Sequence[Figure], wanted: Sequence[Target], *, complete: bool = False) -> list[Verdict]:
+    """A target whose figure isn't there is not judged, unless the figures are said to be `complete`."""
+    verdicts = (_judged(target, figures) for target in wanted)
+    return [verdict for verdict in verdicts if complete or verdict.figure]
+
+
+def _judged(target: Target, figures: Sequence[Figure]) -> Verdict:
+    named = [figure for figure in figures if fnmatchcase(figure.key, target.figure)]
+    found = [(value, one.key) for one in named if (value := measured(one, target.of)) is not None]
+    if not found:
+        is_misnamed = named and "*" not in target.figure  # a pattern's figures needn't have it
+        return Verdict(target, figure=target.figure if is_misnamed else "", measured=None)
+    value, key = min(found) if target.op in {">=", ">"} else max(found)
+    return Verdict(target, figure=key, measured=value)
+
+
+def measured(figure: Figure, of: str) -> float | None:
+    kind, _, name = of.partition(".")
+    if of in {"value", "ratio"}:
+        return figure.value if of == "value" else figure.ratio
+    parts = {"memory": figure.memory, "cpu": figure.cpu, "more": figure.more}
+    return parts[kind].get(name) if kind in parts else figure.percentiles.get(of)
