@@ -1,0 +1,99 @@
+"""`python -m tests.faults [once|long]`: what `make faults` and `make faults-long` run."""
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults import long, report
+from tests.faults.catalogue import FAULTS
+from tests.faults.deployment import Deployment
+from tests.faults.receiver import Control
+from tests.faults.trial import Fault, Result, Trial
+
+TOGETHER = 6  # faults that share a deployment, which is new then
+
+
+def main() -> int:
+    asked = _arguments()
+    seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}", flush=True)
+    began = time.monotonic()
+    if asked.part == "long":
+        results = long.run(asked.kills, seed=seed, per_deployment=asked.per_deployment, rate=asked.rate)
+    else:
+        results = [result for result in _once(_chosen(asked.only), seed=seed, events=asked.events)]
+    failed = [result for result in results if not result.passed]
+    if not asked.only:
+        report.write(asked.part, results, seed=seed, seconds=time.monotonic() - began)
+    print(f"\n{len(results) - len(failed)} passed, {len(failed)} failed, in {time.monotonic() - began:.0f} s")
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=("once", "long"), default="once")
+    parser.add_argument("--seed", type=int, help="repeats a run; otherwise one is drawn")
+    parser.add_argument("--only", nargs="+", metavar="FAULT", help=", ".join(fault.name for fault in FAULTS))
+    parser.add_argument("--events", type=int, default=1000, help="events of each fault")
+    parser.add_argument("--kills", type=int, default=300, help="of the long part, over all its deployments")
+    parser.add_argument("--per-deployment", type=int, default=60, help="kills before its one drain")
+    parser.add_argument("--rate", type=float, default=100, help="events a second of the long part")
+    return parser.parse_args()
+
+
+def _chosen(names: list[str] | None) -> list[Fault]:
+    unknown = set(names or ()) - {fault.name for fault in FAULTS}
+    if unknown:
+        raise SystemExit(f"no such fault: {', '.join(sorted(unknown))}")
+    return [fault for fault in FAULTS if not names or fault.name in names]
+
+
+def _once(faults: list[Fault], *, seed: int, events: int) -> Iterator[Result]:
+    for group in _together(faults):
+        with stage(proxied=group[0].proxied) as (deployment, receiver, results):
+            for fault in group:
+                result = Trial(fault, deployment, receiver, seed=seed, events=events).run()
+                results.append(result)
+                report.tell(result)
+                yield result
+                if not result.passed:
+                    break  # what follows would be judged by the same store
+        yield from _rest(group, len(results), seed=seed, events=events)
+
+
+def _rest(group: list[Fault], done: int, *, seed: int, events: int) -> Iterator[Result]:
+    """After a failure the others of its group get a deployment of their own."""
+    if done < len(group):
+        yield from _once(group[done:], seed=seed, events=events)
+
+
+def _together(faults: list[Fault]) -> Iterator[list[Fault]]:
+    for proxied in (False, True):
+        alike = [fault for fault in faults if fault.proxied is proxied]
+        for start in range(0, len(alike), TOGETHER):
+            yield alike[start : start + TOGETHER]
+
+
+@contextmanager
+def stage(*, proxied: bool) -> Iterator[tuple[Deployment, Control, list[Result]]]:
+    """A fresh deployment and its receiver. The folder is kept as evidence when a result is bad."""
+    folder = Path(tempfile.mkdtemp(prefix="data-pusher-faults-"))
+    results: list[Result] = []
+    try:
+        with Deployment(folder, proxied=proxied) as deployment, Control(folder / "sightings.jsonl") as receiver:
+            yield deployment, receiver, results
+    finally:
+        if all(result.passed for result in results):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"evidence: {folder}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

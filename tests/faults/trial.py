@@ -1,0 +1,176 @@
+"""How is one fault tried? Load, fault, heal, drain with nobody's help, and then the judges."""
+
+import contextlib
+import dataclasses
+import random
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.faults import client
+from tests.faults.client import Load
+from tests.faults.deployment import Account, Deployment, wait_for
+from tests.faults.judgement import Judgement, judge
+from tests.faults.receiver import Control
+
+CHECK_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`play` injects and heals. `proxied`: it needs the proxy before PostgreSQL."""
+
+    name: str
+    title: str
+    play: Callable[["Trial"], None]
+    proxied: bool = False
+    rate: float = 200.0
+    may_end: bool = False  # deliveries may end on record without a success
+
+
+@dataclass
+class Result:
+    """One line of the report."""
+
+    fault: str
+    title: str
+    seed: str
+    kills: int = 0
+    drain_seconds: float = 0.0
+    seconds: float = 0.0
+    judgement: Judgement = field(default_factory=Judgement)
+    invariants: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.wrong
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+class Trial:
+    """What a fault works with: the deployment, an account whose events come in, the receiver, and chance."""
+
+    def __init__(
+        self, fault: Fault, deployment: Deployment, receiver: Control, *, seed: int, events: int
+    ) -> None:
+        self.fault = fault
+        self.deployment = deployment
+        self.receiver = receiver
+        self.seed = f"{seed}:{fault.name}"
+        self.rng = random.Random(self.seed)
+        self.events = events
+        self.result = Result(fault.name, fault.title, self.seed)
+        self.account: Account = deployment.account(fault.name)
+        for method in ("POST", "PUT"):
+            self.add_destination(self.account, f"/{fault.name}/{method.lower()}", method=method)
+        self.ledger = deployment.folder / f"ledger-{fault.name}.jsonl"
+        self.load = self.make_load(self.account, events)
+
+    def add_destination(self, account: Account, path: str, **fields: Any) -> None:
+        made = self.deployment.destination(account, self.receiver.url, path, **fields)
+        self.receiver.know(self.receiver.url + path, *made.secrets)
+
+    def make_load(
+        self, account: Account, events: int, *, prefix: str = "", rate: float = 0, **options: Any
+    ) -> Load:
+        return Load(
+            self.deployment.url,
+            account=account.id,
+            token=account.token,
+            posts=client.posts(prefix or self.fault.name, events, self.rng),
+            ledger=self.ledger,
+            rate=rate or self.fault.rate,
+            **options,
+        )
+
+    # --- the whole ---
+
+    def run(self) -> Result:
+        began = time.monotonic()
+        try:
+            self.load.start()
+            try:
+                self.fault.play(self)
+            finally:
+                self.receiver.behave("*")
+                self.load.wait()
+            self.result.drain_seconds = round(self.deployment.until_drained(), 1)
+            self.judge()
+        except Exception as error:  # noqa: BLE001 - a fault of the suite is a failed run, too
+            self.wrong(f"{type(error).__name__}: {error}", traceback.format_exc())
+        self.result.seconds = round(time.monotonic() - began, 1)
+        return self.result
+
+    def judge(self) -> None:
+        found = judge(
+            self.deployment,
+            self.account,
+            self.ledger,
+            self.receiver.sightings(),
+            may_end=self.fault.may_end,
+        )
+        self.result.judgement = found
+        if self.load.unanswered:
+            self.wrong(f"{len(self.load.unanswered)} events never got an answer")
+        self.wrong(*found.wrong)
+        self.check_invariants()
+
+    def check_invariants(self) -> None:
+        verdicts, violated = check_invariants(self.deployment, self.receiver.sightings_file)
+        self.result.invariants = verdicts
+        self.wrong(*violated)
+
+    def wrong(self, *what: str) -> None:
+        self.result.wrong += what
+
+    def note(self, text: str) -> None:
+        self.result.notes.append(text)
+
+    # --- what faults are made of ---
+
+    def moments(self, count: int, *, first: float = 0.15, last: float = 0.85) -> Iterator[None]:
+        """So many random moments while events come in."""
+        for share in sorted(self.rng.uniform(first, last) for _ in range(count)):
+            self.until_share(share)
+            time.sleep(self.rng.uniform(0, 0.05))
+            yield
+
+    def until_share(self, share: float) -> None:
+        wait_for(
+            lambda: self.load.progress >= share or not self.load.running,
+            f"{share:.0%} of the events to be answered",
+            within=120,
+            pause=0.01,
+        )
+
+    def kill(self, process: psutil.Process, number: signal.Signals = signal.SIGKILL) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+        if number is signal.SIGKILL:
+            self.result.kills += 1
+
+
+def check_invariants(deployment: Deployment, sightings: Path) -> tuple[dict[str, str], list[str]]:
+    """The operators' command, over everything that happened to this deployment: verdicts, and violations."""
+    ledgers = sorted(deployment.folder.glob("ledger-*.jsonl"))
+    asked = [part for ledger in ledgers for part in ("--ledger", str(ledger))]
+    done = deployment.manage(
+        "check_invariants", *asked, "--sightings", str(sightings), check=False, timeout=CHECK_SECONDS
+    )
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    verdicts = {words[0]: " ".join(words[1:]) for line in lines if (words := line.split())[0][0] == "I"}
+    if done.returncode == 0:
+        return verdicts, []
+    return verdicts, [f"check_invariants: {line}" for line in lines if "violated" in line] or [
+        f"check_invariants ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-1500:]}"
+    ]
