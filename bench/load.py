@@ -2,8 +2,8 @@
 
 Its script (lua/events.lua) gives each event an id of its own and writes down which were acknowledged, and
 when. Latencies are made of that ledger and not taken from wrk, which corrects its own for a schedule that a
-closed loop doesn't have. wrk ends in the middle of its last requests: each connection leaves at most one behind
-whose outcome nobody knows.
+closed loop doesn't have. wrk ends in the middle of its last requests: each connection leaves at most one
+behind whose outcome nobody knows.
 """
 
 import json
@@ -36,7 +36,7 @@ class Acknowledged(NamedTuple):
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk did: answers that were read, by status, and the acknowledged events in their order."""
+    """What one run of wrk did: answers that were read, by status, and the acknowledged events in order."""
 
     seconds: float
     requests: int

@@ -91,10 +91,11 @@ end
 
 function done(summary)
     local list = {}
-    for status, count in pairs(thread:get("statuses")) do table.insert(list, ('"%d":%d'):format(status, count)) end
-    local errors = summary.errors
-    local asked_before = 1
-    io.write(("\n{\"seconds\":%.6f,\"requests\":%d,\"statuses\":{%s},\"unanswered\":%d,"):format(
+    for status, count in pairs(thread:get("statuses")) do
+        table.insert(list, ('"%d":%d'):format(status, count))
+    end
+    local errors, asked_before = summary.errors, 1
+    io.write(('\n{"seconds":%.6f,"requests":%d,"statuses":{%s},"unanswered":%d,'):format(
         summary.duration / 1e6, summary.requests, table.concat(list, ","), thread:get("unanswered") - asked_before))
     io.write(('"errors":{"connect":%d,"read":%d,"write":%d,"timeout":%d,"strange":%d,"closed":%d}}\n'):format(
         errors.connect, errors.read, errors.write, errors.timeout, thread:get("strange"), thread:get("closed")))
