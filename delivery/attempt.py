@@ -34,7 +34,7 @@ class Sender:
         tls: ssl.SSLContext | None = None,
         lookup: transport.Lookup | None = None,
     ) -> None:
-        self._checked = functools.lru_cache(maxsize=1024)(functools.partial(urls.check, policy=policy))
+        self._checked = functools.lru_cache(maxsize=1024)(functools.partial(_checked, policy=policy))
         self._transport = transport.Transport(policy, connections=connections, tls=tls, lookup=lookup)
         self._free = asyncio.Semaphore(connections)
 
@@ -52,7 +52,7 @@ class Sender:
             trip = transport.Exchange(url=_NOWHERE)
             try:
                 composed = self._prepare(message, target, now=int(now))
-                trip.url = yarl.URL(composed.url, encoded=True)
+                trip.url = _parsed(composed.url) if composed.body is not None else _url(composed.url)
                 async with asyncio.timeout(target.timeout_seconds):
                     answer = await self._transport.exchange(composed, trip)
             except AttemptError as error:
@@ -76,15 +76,29 @@ class Sender:
     def _prepare(self, message: messages.Message, target: messages.Target, *, now: int) -> messages.Composed:
         """Everything that was checked when the destination was saved is checked again."""
         try:
-            url = self._checked(target.url)
-            headers.check(dict(target.headers))
-            return messages.compose(message, dataclasses.replace(target, url=str(url)), now=now)
+            url = self._checked(target.url, target.headers)
+            if url != target.url:
+                target = dataclasses.replace(target, url=url)
+            return messages.compose(message, target, now=now)
         except urls.AddressRefused as error:
             raise AttemptError(Reason.BLOCKED, error.reason) from error
         except (urls.Refused, messages.Invalid) as error:
             raise AttemptError(Reason.INVALID_REQUEST, error.reason) from error
         except headers.Refused as error:
             raise AttemptError(Reason.INVALID_REQUEST, f"headers: {error}") from error
+
+
+def _checked(url: str, sent: messages.Headers, *, policy: addresses.Policy) -> str:
+    """The URL as it is dialled. Pure, so that what thousands of attempts share is checked once."""
+    headers.check(dict(sent))
+    return str(urls.check(url, policy=policy))
+
+
+def _url(text: str) -> yarl.URL:
+    return yarl.URL(text, encoded=True)
+
+
+_parsed = functools.lru_cache(maxsize=1024)(_url)  # those that carry no event
 
 
 def _retry_after(answer: transport.Answer, now: float) -> float | None:

@@ -5,6 +5,7 @@ bytes. GET carries the event's members as query parameters after the URL's own, 
 query string: the exact bytes after the '?' of the request line (so of both, as they are encoded there).
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,14 +86,17 @@ def compose(message: Message, target: Target, *, now: int) -> Composed:
         ("CL-X-EVENT-ID", message.event_id),
         ("CL-X-ATTEMPT", str(message.attempt)),
     ]
-    own = {name.lower() for name, _ in target.headers}
-    if body is not None and "content-type" not in own:
-        headers.append(("Content-Type", "application/json"))
-    if "user-agent" not in own:
-        headers.append(("User-Agent", USER_AGENT))
-    if "accept-encoding" not in own:
-        headers.append(("Accept-Encoding", "identity"))
-    return Composed(target.method, url, tuple(headers), body)
+    return Composed(target.method, url, (*headers, *_defaults(target.headers, body is not None)), body)
+
+
+@functools.lru_cache(maxsize=1024)
+def _defaults(own: Headers, has_body: bool) -> Headers:
+    """What a request says unless its destination has its own."""
+    names = {name.lower() for name, _ in own}
+    standard: Headers = (("User-Agent", USER_AGENT), ("Accept-Encoding", "identity"))
+    if has_body:
+        standard = (("Content-Type", "application/json"), *standard)
+    return tuple((name, value) for name, value in standard if name.lower() not in names)
 
 
 def _with_members(url: str, body: bytes) -> str:

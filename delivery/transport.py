@@ -258,6 +258,7 @@ class _Protocol(ResponseHandler):
     _wire: asyncio.Transport | None = None
     _born = 0.0
     _used = False
+    _poll: "select.poll | None" = None
     _read_bytes = 0
     _most_bytes = HEAD_BYTES
     _in_head = False
@@ -285,9 +286,10 @@ class _Protocol(ResponseHandler):
             return True
         if self.transport is None or time.monotonic() - self._born > CONNECTION_SECONDS:
             return False
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     def set_response_params(self, **kwargs: Any) -> None:
         self._read_bytes, self._most_bytes, self._in_head = 0, HEAD_BYTES, True
