@@ -9,8 +9,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -55,8 +54,7 @@ class Accepts(Protocol):
     async def accept(self, submission: Submission) -> Verdict: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole response, and how it is counted. Those that never differ are made once, below."""
 
     reason: str
