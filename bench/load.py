@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,7 +57,7 @@ class Load:
 def wrk(
     url: str,
     *,
-    token: str,
+    token: str | Sequence[str],
     connections: int,
     seconds: int,
     body_bytes: int,
@@ -66,14 +66,14 @@ def wrk(
 ) -> Load:
     """Post events of `body_bytes` to the server at `url` for so long, `rate` a second or as fast as it goes.
 
-    Ids are `prefix` and a number. Raises Wrong when any answer is not 202, or when one is missing.
+    Ids are `prefix` and a number; of several tokens each has its turn. Raises Wrong when any answer is not 202, or when one is missing.
     """
     with tempfile.NamedTemporaryFile(prefix="bench-ledger-") as ledger:
         told = _run(
             ["-t", "1", "-c", str(connections), "-d", str(seconds), "--timeout", str(ANSWER_SECONDS)],
             url=url,
             seconds=seconds,
-            LOAD_TOKEN=token,
+            LOAD_TOKENS=token if isinstance(token, str) else " ".join(token),
             LOAD_PREFIX=prefix,
             LOAD_LEDGER=ledger.name,
             LOAD_BODY_BYTES=str(body_bytes),

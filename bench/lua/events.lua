@@ -32,7 +32,7 @@ end
 statuses, requests, strange, closed, unanswered = {}, 0, 0, 0, 0
 
 local prefix, ledger, pause, began
-local before_id, before_body, behind_body, behind_id
+local heads, between, rest = {}, nil, nil -- a request is a head, the id, what is between, the id, the rest
 local sent, tickets = {}, 0
 
 function init()
@@ -43,11 +43,14 @@ function init()
     pause = rate and 1e9 / rate
     if not pause then delay = nil end
     local size = tonumber(os.getenv("LOAD_BODY_BYTES"))
-    behind_id, behind_body = dofile(HERE .. "body.lua")(size, #prefix + #DIGITS:format(0))
-    before_id = "POST " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.host .. ":" .. wrk.port
-        .. "\r\nContent-Type: application/json\r\nContent-Length: " .. size
-        .. "\r\nCL-X-TOKEN: " .. os.getenv("LOAD_TOKEN") .. "\r\nCL-X-EVENT-ID: "
-    behind_id = "\r\n\r\n" .. behind_id
+    local before
+    before, rest = dofile(HERE .. "body.lua")(size, #prefix + #DIGITS:format(0))
+    between = "\r\n\r\n" .. before
+    for token in os.getenv("LOAD_TOKENS"):gmatch("%S+") do
+        table.insert(heads, "POST " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.host .. ":" .. wrk.port
+            .. "\r\nContent-Type: application/json\r\nContent-Length: " .. size
+            .. "\r\nCL-X-TOKEN: " .. token .. "\r\nCL-X-EVENT-ID: ")
+    end
 end
 
 -- Each connection that is free takes the next moment of the schedule, and waits for it (in milliseconds).
@@ -67,7 +70,7 @@ function request()
     sent[id] = moment
     requests = requests + 1
     unanswered = unanswered + 1
-    return before_id .. id .. behind_id .. id .. behind_body
+    return heads[requests % #heads + 1] .. id .. between .. id .. rest
 end
 
 function response(status, headers, body)
