@@ -220,9 +220,9 @@ class Deployment:
             raise Wrong(f"{name} didn't end well ({child.process.returncode}):\n{tail(child.log)}")
 
     def _end(self) -> None:
-        for name in ("worker", "web"):
-            if name in self._children:
-                _end(self._children.pop(name).process)
+        """At once: their files go anyway."""
+        while self._children:
+            _kill(self._children.popitem()[1].process)
 
     def _tell_warnings(self) -> None:
         for log in sorted(self.folder.glob("*.log")):
@@ -294,9 +294,13 @@ def _end(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait(STOP_SECONDS)
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _answers(port: int) -> bool:

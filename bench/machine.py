@@ -69,7 +69,8 @@ def _wrk() -> str:
     if shutil.which("wrk") is None:
         return "none"
     said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
-    return (said.stdout + said.stderr).split()[1]
+    words = f"{said.stdout}{said.stderr}".split()
+    return words[1] if len(words) > 1 else "unknown"
 
 
 def load_average() -> float:
