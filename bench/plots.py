@@ -57,10 +57,10 @@ def _accepts(figures: Sequence[Figure]) -> list[Line]:
             if figure.floor and (size, destinations) == ("1KB", "1"):
                 floors.append((connections, figure.floor))
     lines = [
-        Line(f"{size}, {count} destination{'' if count == '1' else 's'}", mine)
+        Line(f"{size.replace('KB', ' KB')}, {count} destination{'' if count == '1' else 's'}", mine)
         for (size, count), mine in points.items()
     ]
-    return [*lines, Line("bare server, 1KB", floors, is_floor=True)] if floors else lines
+    return [*lines, Line("bare server, 1 KB", floors, is_floor=True)] if floors else lines
 
 
 def _latencies(figures: Sequence[Figure]) -> list[Bar]:
@@ -131,7 +131,7 @@ def bars_svg(title: str, bars: Sequence[Bar]) -> str:
 
 def _svg(title: str, height: float, parts: Sequence[str]) -> str:
     head = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:g}' width='{WIDTH}' {STYLE}>\n"
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height:g}' {STYLE}>\n"
         f"<title>{escape(title)}</title>\n<rect width='100%' height='100%' fill='#ffffff'/>\n"
     )
     return head + "\n".join([_text(20, 26, title, "start", "#000000"), *parts]) + "\n</svg>\n"

@@ -114,7 +114,7 @@ def test_the_pictures_label_every_line_and_bar() -> None:
     pictures = plots.of(sample())
 
     texts = [[one.text for one in ET.fromstring(svg).findall("{*}text")] for svg in pictures.values()]  # noqa: S314
-    assert {"1KB, 1 destination", "bare server, 1KB", "1", "16", "256"} <= set(texts[0])
+    assert {"1 KB, 1 destination", "bare server, 1 KB", "1", "16", "256"} <= set(texts[0])
     assert {"idle pick-up", "4.1", "12"} <= set(texts[1])
 
 
