@@ -28,7 +28,7 @@ BETWEEN_STATEMENTS_MS = 10 * 60 * 1000  # the receiver's sightings are read then
 CHANGE_MARGIN = timedelta(seconds=5)  # a change counts from its commit, and is recorded just before
 LOOK_AGAIN_SECONDS = 0.5
 
-_SETTINGS = f"SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; \
+_SETTINGS = f"SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; SET LOCAL enable_nestloop = off; \
 SET LOCAL idle_in_transaction_session_timeout = {BETWEEN_STATEMENTS_MS}"
 _HELD = "SELECT pusher.held_for_nothing(%s::uuid[])"
 

@@ -37,7 +37,7 @@ _WITHOUT = {
 
 class State(StrEnum):
     OK = "ok"
-    VIOLATED = "VIOLATED"
+    VIOLATED = "violated"
     NOT_CHECKED = "not checked"
     FAILED = "could not be checked"
 
@@ -81,7 +81,7 @@ class Finding:
         return {
             "invariant": self.number,
             "title": self.title,
-            "state": self.state.value.lower(),
+            "state": self.state.value,
             "checked": self.checked,
             "violated": self.violated,
             "examples": self.examples,

@@ -410,7 +410,7 @@ def test_the_lines_for_people_name_each_invariant_once(system, tmp_path, capsys)
     assert ending.value.code == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("I")] == [f"I{n}" for n in range(1, 15)]
-    assert any(line.startswith("I4  VIOLATED") for line in lines)
+    assert any(line.startswith("I4  violated") for line in lines)
     assert any("it has not ended, and nobody will send it: no row waits" in line for line in lines)
 
 
