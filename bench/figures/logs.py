@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from bench import written
+from bench import ledger, written
 from bench.deployment import HOST, Account, Deployment
 from bench.processes import Watch
 from bench.run import Figure, Run, Wrong
@@ -113,8 +113,7 @@ class Reader:
             body = self.get(path)
             took.append((time.perf_counter() - began) * 1e3)
             found(body)
-        took = sorted(took[WARM_UP:])
-        return {"p50": took[len(took) // 2], "p99": took[int(len(took) * 0.99)]}
+        return ledger.percentiles(sorted(took[WARM_UP:]))
 
     def get(self, path: str) -> bytes:
         self.connection.request("GET", path, headers=self.headers)
