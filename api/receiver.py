@@ -86,8 +86,9 @@ def _invalid(reason: str, status: int, field: str, message: str, *headers: tuple
 
 _CLOSE = (b"connection", b"close")
 METHOD = _invalid("method", 405, "method", "Only POST is allowed here.", (b"allow", b"POST"))
+# It closes: a body that was sent without a length would be read as the next request.
 NO_LENGTH = _invalid(
-    "no_length", 411, "Content-Length", "Send the length of the body; chunked bodies are not taken."
+    "no_length", 411, "Content-Length", "Send the length of the body; chunked bodies are not taken.", _CLOSE
 )
 BAD_LENGTH = _invalid("bad_length", 400, "Content-Length", "This is not one length.", _CLOSE)
 LENGTH_DIFFERS = _invalid(

@@ -101,7 +101,8 @@ def test_chunks_without_a_length_are_411(server: Server, wire: Wire):
     wire.say(*GOOD, "Transfer-Encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n")
     reply = wire.hear()
     assert reply is not None
-    assert reply.status == 411
+    assert (reply.status, reply.headers["connection"]) == (411, "close")
+    assert wire.closed()
     assert not server.accepted()
 
 
