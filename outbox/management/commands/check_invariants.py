@@ -75,6 +75,7 @@ class Command(BaseCommand):
         add("--json", action="store_true", help="one JSON list instead of lines")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _refuse_unmigrated()
         question = Question(
             due_within=options["due_within"],
             only=options["only"],
@@ -87,10 +88,9 @@ class Command(BaseCommand):
             logs=options["log"],
         )
         try:
-            checks.refuse_unmigrated()
             with _progress() as progress:
                 found = invariants.check(question, _Steps(progress))
-        except (psycopg.Error, Error, BooksError, OSError) as error:
+        except (psycopg.Error, BooksError, OSError) as error:
             raise CommandError(f"Could not check: {error}", returncode=COULD_NOT_TELL) from error
         self._tell(found, as_json=options["json"])
         states = {finding.state for finding in found}
@@ -133,6 +133,14 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _refuse_unmigrated() -> None:
+    """Raises CommandError."""
+    try:
+        checks.refuse_unmigrated()
+    except (CommandError, Error) as error:
+        raise CommandError(f"Could not check: {error}", returncode=COULD_NOT_TELL) from error
 
 
 def _moment(text: str) -> float:
