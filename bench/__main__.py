@@ -12,6 +12,7 @@ import importlib
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -55,17 +56,24 @@ def main(argv: Sequence[str]) -> int:
 
 def measure(mode: Mode, *, only: Sequence[str], folder: Path, scratch: Path) -> int:
     """Every figure of the mode in turn; one that fails does not take the others along."""
-    began, load_before, failed = datetime.now(UTC), machine.load_average(), dict[str, str]()
+    began, load_before = datetime.now(UTC), machine.load_average()
+    took: dict[str, float] = {}
+    failed: dict[str, str] = {}
     with Run(mode, scratch=scratch) as run:
         _warn(run, load_before)
         for module in _chosen(mode, only):
             run.say(f"\n{module.NAME}")
+            since = time.monotonic()
             try:
                 module.measure(run)
             except Exception as error:  # noqa: BLE001 - it is told, written down, and the status is 1
                 failed[module.NAME] = f"{type(error).__name__}: {error}"
                 run.say("".join(traceback.format_exception(error)))
-        result = results.conclude(run, began=began, load_before=load_before, only=only, failed=failed)
+            took[module.NAME] = round(time.monotonic() - since, 1)
+            run.say(f"  {took[module.NAME]:.0f} s")
+        result = results.conclude(
+            run, began=began, load_before=load_before, only=only, took=took, failed=failed
+        )
         file = result.save(folder)
         _sum_up(run.console, result, file)
     if mode != "quick" and not only and not failed:

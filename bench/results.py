@@ -31,6 +31,7 @@ class Result:
     figures: Sequence[Figure]
     verdicts: Sequence[Verdict]
     only: Sequence[str] = ()
+    took: Mapping[str, float] = field(default_factory=dict)  # seconds
     failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -62,7 +63,13 @@ def load(file: Path) -> Result:
 
 
 def conclude(
-    run: Run, *, began: datetime, load_before: float, only: Sequence[str], failed: Mapping[str, str]
+    run: Run,
+    *,
+    began: datetime,
+    load_before: float,
+    only: Sequence[str],
+    took: Mapping[str, float],
+    failed: Mapping[str, str],
 ) -> Result:
     """What the run measured, judged, and where."""
     return Result(
@@ -76,6 +83,7 @@ def conclude(
         figures=run.figures,
         verdicts=judge(run.figures, targets(), complete=_is_complete(run.mode, only)),
         only=only,
+        took=took,
         failed=failed,
     )
 
@@ -119,9 +127,7 @@ def tables(result: Result) -> list[str]:
     ]
     everywhere = [verdict for verdict in result.verdicts if "*" in verdict.target.figure]
     if everywhere:
-        found.append(
-            "\n".join(f"- {verdict}; the most is that of {verdict.figure}" for verdict in everywhere)
-        )
+        found.append("\n".join(f"- {verdict}; the worst is {verdict.figure}" for verdict in everywhere))
     argued = [verdict for verdict in result.verdicts if verdict.word == "argued"]
     if argued:
         found.append("Argued:\n\n" + "\n".join(f"- {one.target.text}: {one.target.argued}" for one in argued))
@@ -132,7 +138,7 @@ def _row(figure: Figure, verdicts: Sequence[Verdict]) -> str:
     mine = [one for one in verdicts if one.target.figure == figure.key]
     cells = [
         figure.label + (f" ({figure.note})" if figure.note else ""),
-        f"{number(figure.value)} {figure.unit}",
+        figure.shown,
         "" if figure.floor is None else f"{number(figure.floor)} ({figure.floor_label})",
         "" if figure.ratio is None else f"{figure.ratio:.2f}",
         " / ".join(number(figure.percentiles[name]) for name in ("p50", "p99") if name in figure.percentiles),

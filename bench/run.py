@@ -44,6 +44,10 @@ class Figure:
         """How much of the floor is left, or (of a time) how often the floor: the value by the floor."""
         return self.value / self.floor if self.floor else None
 
+    @property
+    def shown(self) -> str:
+        return number(self.value) + ("/s" if self.unit == "1/s" else f" {self.unit}")
+
 
 class Run:
     """Lives as long as the command. `figures` is what it measured; `checks` say whether to believe it;
@@ -85,7 +89,7 @@ class Run:
 
 
 def one_line(figure: Figure) -> str:
-    parts = [f"{figure.label}: {number(figure.value)} {figure.unit}"]
+    parts = [f"{figure.label}: {figure.shown}"]
     if figure.floor is not None and figure.ratio is not None:
         parts.append(f"floor {number(figure.floor)} ({figure.floor_label}), ratio {figure.ratio:.3g}")
     if figure.percentiles:

@@ -69,7 +69,7 @@ def test_the_table_has_every_number_of_a_figure() -> None:
     told = "\n\n".join(results.tables(result(verdicts=judge(sample(), wanted))))
 
     assert (
-        "| accepts/s, 256 connections, 1 KB | 6,100 1/s | 24,400 (bare server) | 0.25 | 1.25 / 20 "
+        "| accepts/s, 256 connections, 1 KB | 6,100/s | 24,400 (bare server) | 0.25 | 1.25 / 20 "
         "| web 120, postgres 88 | web 96.1 | >= 6,000; ratio >= 0.5 | yes; **missed** |"
     ) in told
     assert "- argued: small: 96.1, asked memory.web < 90 (a reason)" in told
@@ -137,4 +137,4 @@ def test_a_figure_is_refused_when_a_check_fails(tmp_path) -> None:
         assert [one.key for one in run.figures] == ["accepts.1.1KB.1"]
         assert run.folder.exists()
     assert list(tmp_path.iterdir()) == []
-    assert "accepts/s, 1 connections, 1 KB: 700 1/s; floor 2,800 (bare server), ratio 0.25" in said.getvalue()
+    assert "accepts/s, 1 connections, 1 KB: 700/s; floor 2,800 (bare server), ratio 0.25" in said.getvalue()
