@@ -8,7 +8,7 @@ COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no
 	--custom-compile-command "make requirements"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench bench-quick bench-long scale test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
+.PHONY: help up test check bench bench-quick bench-long faults faults-long scale test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
 
 help: ## what can be done, and the variables that change it
 	@echo "make ..."
@@ -34,6 +34,12 @@ bench-quick: sync-dev ## the same with short runs, the main figures only (under 
 
 bench-long: sync-dev ## and with 5 million log rows and a pinned horizon
 	$(PY) -m bench long
+
+faults: sync-dev ## every fault once, with 1,000 events each; writes tests/faults/REPORT.md
+	$(PY) -m tests.faults once $(FAULTS_ARGS)
+
+faults-long: sync-dev ## N (300) kills at random moments, many in each deployment
+	$(PY) -m tests.faults long --kills $${N:-300} $(FAULTS_ARGS)
 
 scale: sync-dev ## the lists over ten million log rows: what each question costs (takes minutes, and 10 GB)
 	SCALE=$${SCALE:-10000000} $(PY) -m pytest -q -s tests/api/test_scale.py $(PYTEST_ARGS)

@@ -1,1 +1,1 @@
-"""What is kept when programs, connections and servers fail? `python -m tests.faults`; a part is in `make test`."""
+"""What is kept when programs, connections and servers fail? A command: `python -m tests.faults`."""

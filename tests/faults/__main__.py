@@ -2,18 +2,13 @@
 
 import argparse
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from tests.faults import long, report
 from tests.faults.catalogue import FAULTS
-from tests.faults.deployment import Deployment
-from tests.faults.receiver import Control
+from tests.faults.stage import stage
 from tests.faults.trial import Fault, Result, Trial
 
 TOGETHER = 6  # faults that share a deployment, which is new then
@@ -27,10 +22,10 @@ def main() -> int:
     if asked.part == "long":
         results = long.run(asked.kills, seed=seed, per_deployment=asked.per_deployment, rate=asked.rate)
     else:
-        results = [result for result in _once(_chosen(asked.only), seed=seed, events=asked.events)]
+        results = list(_once(_chosen(asked.only), seed=seed, events=asked.events))
     failed = [result for result in results if not result.passed]
-    if not asked.only:
-        report.write(asked.part, results, seed=seed, seconds=time.monotonic() - began)
+    if asked.add or not asked.only:
+        report.write(asked.part, results, seed=seed, seconds=time.monotonic() - began, add=asked.add)
     print(f"\n{len(results) - len(failed)} passed, {len(failed)} failed, in {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 
@@ -40,6 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("part", nargs="?", choices=("once", "long"), default="once")
     parser.add_argument("--seed", type=int, help="repeats a run; otherwise one is drawn")
     parser.add_argument("--only", nargs="+", metavar="FAULT", help=", ".join(fault.name for fault in FAULTS))
+    parser.add_argument("--add", action="store_true", help="to the report's earlier runs of this part")
     parser.add_argument("--events", type=int, default=1000, help="events of each fault")
     parser.add_argument("--kills", type=int, default=300, help="of the long part, over all its deployments")
     parser.add_argument("--per-deployment", type=int, default=60, help="kills before its one drain")
@@ -78,21 +74,6 @@ def _together(faults: list[Fault]) -> Iterator[list[Fault]]:
         alike = [fault for fault in faults if fault.proxied is proxied]
         for start in range(0, len(alike), TOGETHER):
             yield alike[start : start + TOGETHER]
-
-
-@contextmanager
-def stage(*, proxied: bool) -> Iterator[tuple[Deployment, Control, list[Result]]]:
-    """A fresh deployment and its receiver. The folder is kept as evidence when a result is bad."""
-    folder = Path(tempfile.mkdtemp(prefix="data-pusher-faults-"))
-    results: list[Result] = []
-    try:
-        with Deployment(folder, proxied=proxied) as deployment, Control(folder / "sightings.jsonl") as receiver:
-            yield deployment, receiver, results
-    finally:
-        if all(result.passed for result in results):
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            print(f"evidence: {folder}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,5 +2,7 @@
 
 from tests.faults.connections import CONNECTIONS
 from tests.faults.kills import KILLS
+from tests.faults.life import LIFE
+from tests.faults.restores import RESTORES
 
-FAULTS = (*KILLS, *CONNECTIONS)
+FAULTS = (*KILLS, *LIFE, *RESTORES, *CONNECTIONS)

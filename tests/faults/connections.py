@@ -8,23 +8,22 @@ from tests.faults.trial import Fault, Trial
 
 def reset_accept(trial: Trial) -> None:
     """The connection is reset when the server has the batch: it commits, and nobody hears of it."""
-    proxy = trial.deployment.proxy
-    for _ in trial.moments(3):
-        before = proxy.cut
-        proxy.reset_on(f"{trial.fault.name}-".encode())
-        wait_for(
-            lambda before=before: proxy.cut > before or not trial.load.running, "an accept to be cut off"
-        )
-        trial.result.notes = [f"{proxy.cut} commits cut off"]
+    _reset_on(trial, f"{trial.fault.name}-".encode())
 
 
 def reset_settle(trial: Trial) -> None:
     """The same for settles: done again, a second does nothing if the first did."""
+    _reset_on(trial, b"succeeded")
+
+
+def _reset_on(trial: Trial, parameter: bytes) -> None:
+    """Statements are prepared by then: what passes is their parameters."""
     proxy = trial.deployment.proxy
-    for _ in trial.moments(3):
-        before = proxy.cut
-        proxy.reset_on(b'"reason":"delivered"')
-        wait_for(lambda before=before: proxy.cut > before, "a settle to be cut off")
+    before = proxy.cut
+    for number, _ in enumerate(trial.moments(3, last=0.7), start=1):
+        proxy.reset_on(parameter)
+        wait_for(lambda number=number: proxy.cut == before + number, "a statement to be cut off", pause=0.005)
+    trial.note(f"{proxy.cut - before} commits cut off")
 
 
 def reset_all(trial: Trial) -> None:

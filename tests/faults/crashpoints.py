@@ -1,14 +1,14 @@
-"""Where can a worker die? At named points of the real code, reached from outside: the product knows nothing of it.
+"""Where can a worker die? At named points of the real code, reached from outside: the product knows of none.
 
-A Django app that only the suite's settings install. It wraps the functions at these points, in the worker's own
-processes; whoever comes to a point that is armed (a file of that name) takes the file away and kills or stops
-itself there. What is "uncommitted" has done its work in the database and dies before its COMMIT:
+A Django app that only the suite's settings install. It wraps the functions at these points, in the worker's
+own processes; whoever comes to a point that is armed (a file of that name) takes the file away and kills or
+stops itself there. What is uncommitted has done its work in the database, and dies before its COMMIT:
 
-    claimed | answered | settled              kill -9 or SIGSTOP when the step is done
-    claiming | settling | sealing | projecting   done, but uncommitted
+    claimed | answered | settled                 the step is done
+    claiming | settling | sealing | projecting   it is done, but uncommitted
 """
 
-import datetime
+import datetime as dt
 import os
 import signal
 import time
@@ -102,14 +102,14 @@ def _by_another_clock(file: Path, drain: Callable[..., Any]) -> Callable[..., An
 
 
 def _shift(seconds: int) -> None:
-    """What this process believes the time of day to be; C code that asks by itself (logging) is not reached."""
+    """What this process believes the time of day to be; C code that asks by itself is not reached."""
     from django.utils import timezone
 
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
     time.time_ns = lambda: now_ns() + seconds * 10**9
     django_now = timezone.now
-    timezone.now = lambda: django_now() + datetime.timedelta(seconds=seconds)
+    timezone.now = lambda: django_now() + dt.timedelta(seconds=seconds)
 
 
 class Arm:

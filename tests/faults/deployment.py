@@ -30,9 +30,9 @@ from tests.faults.proxy import Proxy
 
 BASE = Path(__file__).resolve().parents[2]
 READY_SECONDS = 90.0
-OTHERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DATABASE_POOL", "REDIS_URL", "TESTS_DATA_DIR", "LOG_FORMAT",
-          "SECRET_KEY", "ENCRYPTION_KEYS", "HOST", "PUBLIC_URL", "FORCE_COLOR", "SENTRY_DSN", "METRICS_TOKEN",
-          "EMAIL_HOST", "TRUSTED_PROXIES", "BEHIND_TLS")  # fmt: skip
+OTHERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DATABASE_POOL", "REDIS_URL", "TESTS_DATA_DIR",
+          "LOG_FORMAT", "SECRET_KEY", "ENCRYPTION_KEYS", "HOST", "PUBLIC_URL", "FORCE_COLOR", "SENTRY_DSN",
+          "METRICS_TOKEN", "EMAIL_HOST", "TRUSTED_PROXIES", "BEHIND_TLS")  # fmt: skip
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
     "DEMO": "0",
@@ -53,8 +53,7 @@ PASSWORD = "correct horse battery staple"
 
 # What is not yet in the state in which it stays: deliveries under way, events in no block, blocks in no log.
 UNFINISHED = """
-    SELECT (SELECT count(*) FROM outbox WHERE NOT EXISTS (SELECT FROM lane l
-                WHERE l.destination_id = outbox.destination_id AND l.resting AND outbox.held)),
+    SELECT (SELECT count(*) FROM outbox),
            (SELECT count(*) FROM event) - (SELECT count(*) FROM event_position),
            (SELECT coalesce(max(number), 0) FROM block)
              - (SELECT min(c.block) FROM projection p
@@ -89,7 +88,8 @@ class Deployment:
         self._proxied = proxied
         self._environment = environment
         self._stack = contextlib.ExitStack()
-        self._users = 0
+        self.prepare: Callable[[Deployment], None] = lambda _: None  # before anything is started
+        self.faults: list[tuple[float, float]] = []  # when something was wrong, in Unix seconds
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -98,6 +98,7 @@ class Deployment:
             stack.callback(self._release)
             self.proxy = stack.enter_context(self._new_proxy()) if self._proxied else None
             self.environment = self._make_environment()
+            self.prepare(self)
             stack.enter_context(self._running())
             self.until_ready()
             self.api = stack.enter_context(httpx.Client(base_url=f"{self.url}/api/v1", timeout=15))
@@ -177,16 +178,20 @@ class Deployment:
     def log(self) -> str:
         return (self.folder / "up.log").read_text(errors="replace")
 
-    def manage(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def manage(
+        self, *arguments: str, timeout: float = 120, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=BASE,
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=options.get("timeout", 300),
-            check=options.get("check", True),
+            timeout=timeout,
+            check=False,
         )
+        assert done.returncode == 0 or not check, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
 
     # --- the processes ---
 
@@ -267,8 +272,7 @@ class Deployment:
     # --- the API ---
 
     def log_in(self) -> None:
-        self._users += 1
-        person = {"email": f"alice{self._users}@shop.example.org", "password": PASSWORD}
+        person = {"email": f"alice-{secrets.token_hex(4)}@shop.example.org", "password": PASSWORD}
         self.api.post("/auth/register/", json=person).raise_for_status()
         answer = self.api.post("/auth/login/", json=person).raise_for_status()
         self.api.headers["Authorization"] = f"Bearer {answer.json()['data']['token']}"

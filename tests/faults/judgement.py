@@ -64,8 +64,10 @@ def judge(
     sightings: Iterable[dict[str, Any]],
     *,
     may_end: bool = False,
+    known_until: float | None = None,
 ) -> Judgement:
-    """Once drained. `may_end`: deliveries may have ended on record without a success."""
+    """Once drained. `may_end`: deliveries may have ended on record without a success; `known_until`: the the
+    store knows what was acknowledged until then (Unix seconds), and need not know the rest."""
     lines = client.read_ledger(ledger)
     paths = {one.path for one in account.destinations}
     seen = [one for one in sightings if one["destination"] in paths]
@@ -80,14 +82,19 @@ def judge(
         if kind in ENDS:
             ends[delivery] = kind
     _count_answers(found, lines)
-    accepted = client.acknowledged(lines)
+    known = [line for line in lines if known_until is None or (line["answered_at"] or 0) < known_until]
+    accepted = client.acknowledged(known)
     by_event = collections.defaultdict(list)
     for event_id, delivery, _ in deliveries:
         by_event[event_id].append(delivery)
     _look_for_lost(found, accepted, by_event, ends, seen, may_end=may_end)
     wanted = [delivery for event_id in accepted for delivery in by_event[event_id]]
     _tell(found, "missing_logs", "have no log row", [one for one in wanted if one not in logs])
-    _explain(found, seen, attempts)
+    _explain(found, [one for one in seen if one["delivery_id"] in attempts], attempts)
+    if stranger := {one["delivery_id"] for one in seen} - set(attempts) if known_until is None else set():
+        found.wrong.append(
+            f"{len(stranger)} deliveries were seen that nobody recorded: {sorted(stranger)[:5]}"
+        )
     return found
 
 

@@ -111,7 +111,8 @@ def postgres_backend_killed(trial: Trial) -> None:
     """kill -9 of one session's process: PostgreSQL throws out all others and recovers."""
     for _ in trial.moments(1):
         ((pid,),) = trial.deployment.ask(
-            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'data-pusher %' ORDER BY random() LIMIT 1"
+            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'data-pusher %'"
+            " ORDER BY random() LIMIT 1"
         )
         trial.kill(psutil.Process(pid))
 

@@ -1,4 +1,4 @@
-"""What if the network between us and PostgreSQL fails? A small TCP proxy in front of its socket, in a thread."""
+"""What if the network between us and PostgreSQL fails? A small TCP proxy before its socket, in a thread."""
 
 import asyncio
 import contextlib
@@ -145,7 +145,7 @@ class _Pair:
         self._client, self._server = client, server
 
     def reset(self) -> None:
-        """The client hears of it at once; the server finishes what it has been told, as over a real network."""
+        """The client hears of it at once; the server finishes what it was told, as over a network."""
         now = struct.pack("ii", 1, 0)  # with a RST instead of a good-bye
         self._client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
         self._client.transport.abort()

@@ -28,7 +28,7 @@ LINE_LIMIT = 1 << 20
 
 @dataclass
 class Behaviour:
-    """How requests to a path are answered: after `delay` seconds (from, to), or `hold` until told otherwise."""
+    """How requests to a path are answered: after `delay` seconds (from, to); `hold`: not yet."""
 
     status: int = 200
     delay: tuple[float, float] = (0.0, 0.02)
@@ -67,14 +67,20 @@ class BlackBox:
             writer.write(_answer(200, json.dumps(self.obey(json.loads(body or b"{}"))).encode()))
             return
         sighting = self.sighting(method, target, headers, body)
-        try:
-            sighting["status"] = await self.answer(sighting["destination"], writer)
-        finally:
-            self.out.write(json.dumps(sighting) + "\n")
-            self.out.flush()
+        answer = await self.prepare(sighting["destination"])
+        if answer is not None and not writer.transport.is_closing():
+            sighting["status"] = answer.status
+        # Before the answer: who has been answered has been seen.
+        self.out.write(json.dumps(sighting) + "\n")
+        self.out.flush()
+        if answer is None:
+            writer.transport.abort()
+            raise ConnectionResetError
+        writer.write(_answer(answer.status, answer.body))
+        await writer.drain()
 
-    async def answer(self, path: str, writer: asyncio.StreamWriter) -> int | None:
-        """The status that was answered; None when the connection was reset instead."""
+    async def prepare(self, path: str) -> Behaviour | None:
+        """How to answer, when it is time; None: by a reset."""
         behaviour = self.behaviour(path)
         if behaviour.hold:
             self.held += 1
@@ -82,14 +88,9 @@ class BlackBox:
                 await self.changed.wait()
             self.held -= 1
         if self.random.random() < behaviour.reset:
-            writer.transport.abort()
-            raise ConnectionResetError
-        await asyncio.sleep(self.random.uniform(*behaviour.delay))
-        if writer.transport.is_closing():
             return None
-        writer.write(_answer(behaviour.status, behaviour.body))
-        await writer.drain()
-        return behaviour.status
+        await asyncio.sleep(self.random.uniform(*behaviour.delay))
+        return behaviour
 
     def behaviour(self, path: str) -> Behaviour:
         return self.behaviours.get(path) or self.behaviours.get("*") or Behaviour()
@@ -149,8 +150,10 @@ class Control:
         with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=1024)) as listening:
             self.port = listening.getsockname()[1]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.receiver"]
-                + [str(listening.fileno()), str(self.sightings_file), str(self._seed)],
+                [
+                    *(sys.executable, "-m", "tests.faults.receiver"),
+                    *(str(listening.fileno()), str(self.sightings_file), str(self._seed)),
+                ],
                 cwd=BASE,
                 pass_fds=[listening.fileno()],
             )

@@ -1,4 +1,4 @@
-"""The product's own settings with short deadlines, so that leases lapse within seconds, and the crash points."""
+"""The product's own settings with short deadlines, so that leases lapse within seconds; and crash points."""
 
 from config.settings import *  # noqa: F403
 

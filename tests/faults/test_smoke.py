@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,21 +17,19 @@ BY_NAME = {fault.name: fault for fault in FAULTS}
 SMOKE = ("receiver", "worker", "postgres-immediate", "zombie", "reset-accept")
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[tuple[Deployment, Control]]:
-    folder = Path(tempfile.mkdtemp(prefix="data-pusher-faults-", dir=_in_memory()))
-    with Deployment(folder, proxied=True) as deployment, Control(folder / "sightings.jsonl") as receiver:
-        yield deployment, receiver
-    shutil.rmtree(folder)
-
-
 @pytest.mark.slow
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", SMOKE)
-def test_nothing_is_lost_and_duplicates_are_explained(stage, name: str) -> None:
-    deployment, receiver = stage
-
-    result = Trial(BY_NAME[name], deployment, receiver, seed=1, events=EVENTS).run()
-
-    assert result.wrong == [], deployment.log[-3000:]
-    assert result.judgement.acknowledged == EVENTS
+@pytest.mark.timeout(180)
+def test_nothing_is_lost_and_duplicates_are_explained(subtests) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="data-pusher-faults-", dir=_in_memory()))
+    try:
+        with (
+            Deployment(folder, proxied=True) as deployment,
+            Control(folder / "sightings.jsonl") as receiver,
+        ):
+            for name in SMOKE:
+                with subtests.test(name):
+                    result = Trial(BY_NAME[name], deployment, receiver, seed=1, events=EVENTS).run()
+                    assert result.wrong == [], deployment.log[-3000:]
+                    assert result.judgement.acknowledged == EVENTS
+    finally:
+        shutil.rmtree(folder)

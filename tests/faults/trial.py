@@ -6,7 +6,7 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from tests.faults import client
-from tests.faults.client import Load
+from tests.faults.client import Load, Post
 from tests.faults.deployment import Account, Deployment, wait_for
 from tests.faults.judgement import Judgement, judge
 from tests.faults.receiver import Control
@@ -56,6 +56,10 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> "Result":
+        return cls(**kept | {"judgement": Judgement(**kept["judgement"])})
+
 
 class Trial:
     """What a fault works with: the deployment, an account whose events come in, the receiver, and chance."""
@@ -68,29 +72,37 @@ class Trial:
         self.receiver = receiver
         self.seed = f"{seed}:{fault.name}"
         self.rng = random.Random(self.seed)
+        self.judged = False
+        self.began_at = time.time()
         self.events = events
         self.result = Result(fault.name, fault.title, self.seed)
         self.account: Account = deployment.account(fault.name)
         for method in ("POST", "PUT"):
             self.add_destination(self.account, f"/{fault.name}/{method.lower()}", method=method)
         self.ledger = deployment.folder / f"ledger-{fault.name}.jsonl"
-        self.load = self.make_load(self.account, events)
+        self.load = self.make_load(self.account, client.posts(fault.name, events, self.rng))
 
     def add_destination(self, account: Account, path: str, **fields: Any) -> None:
         made = self.deployment.destination(account, self.receiver.url, path, **fields)
         self.receiver.know(self.receiver.url + path, *made.secrets)
 
     def make_load(
-        self, account: Account, events: int, *, prefix: str = "", rate: float = 0, **options: Any
+        self,
+        account: Account,
+        posts: Iterable[Post],
+        *,
+        rate: float = 0,
+        ledger: Path | None = None,
+        connections: int = 16,
     ) -> Load:
         return Load(
             self.deployment.url,
             account=account.id,
             token=account.token,
-            posts=client.posts(prefix or self.fault.name, events, self.rng),
-            ledger=self.ledger,
+            posts=posts,
+            ledger=ledger or self.ledger,
             rate=rate or self.fault.rate,
-            **options,
+            connections=connections,
         )
 
     # --- the whole ---
@@ -104,30 +116,37 @@ class Trial:
             finally:
                 self.receiver.behave("*")
                 self.load.wait()
-            self.result.drain_seconds = round(self.deployment.until_drained(), 1)
-            self.judge()
+            if not self.judged:
+                self.heal_and_judge()
         except Exception as error:  # noqa: BLE001 - a fault of the suite is a failed run, too
             self.wrong(f"{type(error).__name__}: {error}", traceback.format_exc())
         self.result.seconds = round(time.monotonic() - began, 1)
         return self.result
 
-    def judge(self) -> None:
+    def heal_and_judge(self) -> None:
+        """What was wrong is over by now. Nobody helps: it drains by itself."""
+        self.result.drain_seconds = round(self.deployment.until_drained(), 1)
+        self.deployment.faults.append((self.began_at, time.time()))
+        self.judge(self.deployment)
+
+    def judge(self, deployment: Deployment, *, known_until: float | None = None) -> None:
+        """`known_until`: what was acknowledged later (Unix seconds) may have gone with a lost server."""
         found = judge(
-            self.deployment,
+            deployment,
             self.account,
             self.ledger,
             self.receiver.sightings(),
             may_end=self.fault.may_end,
+            known_until=known_until,
         )
         self.result.judgement = found
         if self.load.unanswered:
             self.wrong(f"{len(self.load.unanswered)} events never got an answer")
         self.wrong(*found.wrong)
-        self.check_invariants()
-
-    def check_invariants(self) -> None:
-        verdicts, violated = check_invariants(self.deployment, self.receiver.sightings_file)
-        self.result.invariants = verdicts
+        options = [] if known_until is None else ["--acknowledged-before", str(known_until)]
+        self.result.invariants, violated = check_invariants(
+            deployment, self.deployment, self.receiver.sightings_file, *options
+        )
         self.wrong(*violated)
 
     def wrong(self, *what: str) -> None:
@@ -160,12 +179,16 @@ class Trial:
             self.result.kills += 1
 
 
-def check_invariants(deployment: Deployment, sightings: Path) -> tuple[dict[str, str], list[str]]:
-    """The operators' command, over everything that happened to this deployment: verdicts, and violations."""
-    ledgers = sorted(deployment.folder.glob("ledger-*.jsonl"))
-    asked = [part for ledger in ledgers for part in ("--ledger", str(ledger))]
+def check_invariants(
+    deployment: Deployment, told: Deployment, sightings: Path, *options: str
+) -> tuple[dict[str, str], list[str]]:
+    """The operators' command, over all that clients (of `told`) and receiver saw: verdicts, violations."""
+    ledgers = [str(file) for file in sorted(told.folder.glob("ledger-*.jsonl"))]
+    faults = [part for began, ended in told.faults for part in ("--fault", f"{began}/{ended}")]
     done = deployment.manage(
-        "check_invariants", *asked, "--sightings", str(sightings), check=False, timeout=CHECK_SECONDS
+        *("check_invariants", "--ledger", *ledgers, "--sightings", str(sightings), *faults, *options),
+        check=False,
+        timeout=CHECK_SECONDS,
     )
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     verdicts = {words[0]: " ".join(words[1:]) for line in lines if (words := line.split())[0][0] == "I"}
