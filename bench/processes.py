@@ -20,7 +20,7 @@ from typing import Protocol, Self
 import psutil
 
 LOOK_SECONDS = 0.2
-FIND_LOOKS = 15  # new processes are looked for at each fifteenth look: that reads all of /proc (7 ms for a tree)
+FIND_LOOKS = 15  # new processes are looked for at each fifteenth look: that reads all of /proc
 LOAD = "load"
 OWN_MEMORY_ONLY = "postgres"
 
