@@ -1,8 +1,8 @@
 """How fast is the web server when it does nothing? The floor of accepting.
 
 granian with the very options of `manage.py web`, in front of an application that reads the body and answers
-202 with a head and a body as long as the product's. It tells the event's id back, as the product does, so that
-the load generator has the same work.
+202 with a head and a body as long as the product's. It tells the event's id back, as the product does, so
+that the load generator has the same work.
 """
 
 import contextlib

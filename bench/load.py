@@ -66,7 +66,8 @@ def wrk(
 ) -> Load:
     """Post events of `body_bytes` to the server at `url` for so long, `rate` a second or as fast as it goes.
 
-    Ids are `prefix` and a number; of several tokens each has its turn. Raises Wrong when any answer is not 202, or when one is missing.
+    Ids are `prefix` and a number; of several tokens each has its turn. Raises Wrong when any answer is not
+    202, or when one is missing.
     """
     with tempfile.NamedTemporaryFile(prefix="bench-ledger-") as ledger:
         told = _run(
@@ -123,6 +124,8 @@ def _check(load: Load, errors: Mapping[str, int], connections: int) -> None:
         raise Wrong(f"wrk met errors: {wrong}")
     if others := {status: count for status, count in load.statuses.items() if status != ACCEPTED}:
         raise Wrong(f"not all answers were {ACCEPTED}: {others}")
+    if not load.requests:
+        raise Wrong("nothing was answered")
     if load.unanswered > connections:
         raise Wrong(f"{load.unanswered} requests on {connections} connections were never answered")
     if len(load.acknowledged) != load.requests:
