@@ -10,7 +10,8 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import psycopg
 
 from accounts.tokens import PresentedToken, parse
 from bench.deployment import Account, Deployment
+from bench.load import Acknowledged
 from bench.run import Wrong
 from eventstore.identifiers import uuid7
 
@@ -26,20 +28,21 @@ BATCH = 256  # the most that the receiver shares a commit among (outbox.intake)
 SCOPE = 0
 SALT_BYTES = 16
 BODY_BYTES = 1024
-ACCEPT = "SELECT outcome, deliveries FROM pusher.accept(%s::smallint, %s, %b, %s, %b, %b, %b, %b)"
+ACCEPT = "SELECT outcome FROM pusher.accept(%s::smallint, %s, %b, %s, %b, %b, %b, %b)"
 
 type Item = tuple[str, PresentedToken]  # the client's id of an event, and whose it is
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was acknowledged: each event's number of deliveries, by the client's id."""
+    """What was acknowledged, and how many destinations each of the events goes to."""
 
-    deliveries: Mapping[str, int]
+    acknowledged: list[Acknowledged]
+    destinations: int
 
     @property
     def rows(self) -> int:
-        return sum(self.deliveries.values())
+        return len(self.acknowledged) * self.destinations
 
 
 def fill(
@@ -51,7 +54,10 @@ def fill(
     body_bytes: int = BODY_BYTES,
     connections: int = 2,
 ) -> Filled:
-    """Accept so many events, in turn for each account. Their ids begin with `prefix`, which must be new."""
+    """Accept so many events, in turn for each account (which have as many destinations each, all active).
+
+    Their ids begin with `prefix`, which must be new.
+    """
     presented = [_presented(account) for account in accounts]
     shares: list[list[Item]] = [[] for _ in range(connections)]
     for number in range(events):
@@ -60,19 +66,23 @@ def fill(
     body = json.dumps({"filler": (body_bytes - 14) * "x"}).encode()
     with ThreadPoolExecutor(connections) as threads:
         filled = threads.map(functools.partial(_fill, deployment, body), shares)
-        return Filled({event: count for share in filled for event, count in share.items()})
+        acknowledged = [one for share in filled for one in share]
+    return Filled(acknowledged, destinations=len(accounts[0].destinations))
 
 
-def _fill(deployment: Deployment, body: bytes, items: Sequence[Item]) -> dict[str, int]:
-    deliveries: dict[str, int] = {}
+def _fill(deployment: Deployment, body: bytes, items: Sequence[Item]) -> list[Acknowledged]:
+    acknowledged: list[Acknowledged] = []
     with deployment.sql() as connection:
         for batch in itertools.batched(items, BATCH):
-            deliveries |= accept(connection, batch, body)
-    return deliveries
+            began = time.monotonic_ns()
+            accept(connection, batch, body)
+            ended = time.monotonic_ns()
+            acknowledged += [Acknowledged(event, began, ended) for event, _ in batch]
+    return acknowledged
 
 
-def accept(connection: psycopg.Connection[Any], batch: Sequence[Item], body: bytes) -> dict[str, int]:
-    """One call, one commit: each event's number of deliveries. Raises Wrong when one is not accepted."""
+def accept(connection: psycopg.Connection[Any], batch: Sequence[Item], body: bytes) -> None:
+    """One call, one commit. Raises Wrong unless each event is accepted."""
     salts = [os.urandom(SALT_BYTES) for _ in batch]
     answers = connection.execute(
         ACCEPT,
@@ -89,9 +99,8 @@ def accept(connection: psycopg.Connection[Any], batch: Sequence[Item], body: byt
         prepare=True,
         binary=True,
     ).fetchall()
-    if refused := [outcome for outcome, _ in answers if outcome != "accepted"]:
+    if refused := [outcome for (outcome,) in answers if outcome != "accepted"]:
         raise Wrong(f"{len(refused)} of {len(batch)} events were not accepted: {refused[0]}")
-    return {event: deliveries for (event, _), (_, deliveries) in zip(batch, answers, strict=True)}
 
 
 def _presented(account: Account) -> PresentedToken:
