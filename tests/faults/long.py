@@ -7,7 +7,7 @@ from tests.faults import kills, report
 from tests.faults.stage import stage
 from tests.faults.trial import Fault, Result, Trial
 
-PAUSE_SECONDS = 2.0  # on average, between two kills
+PAUSE_SECONDS = 1.5  # on average, between two kills
 SECONDS_PER_KILL = 8  # no run is slower: so many events are at hand
 
 
@@ -16,6 +16,7 @@ def run(number: int, *, seed: int, per_deployment: int, rate: float) -> list[Res
     while number > 0:
         count = min(number, per_deployment)
         name = f"kills-{len(results) + 1}"
+        print(f"{count} kills on a new deployment", flush=True)
         fault = Fault(name, f"{count} kills at random moments", _kills(count), rate=rate)
         with stage(proxied=False) as (deployment, receiver, kept):
             events = round(rate * SECONDS_PER_KILL * count)
