@@ -47,28 +47,40 @@ def cluster(trial: Trial) -> None:
 
 
 def zombie(trial: Trial) -> None:
-    """A worker is stopped beyond its lease, while its requests are answered; then it goes on."""
+    """A worker is stopped beyond its lease while its requests are answered; then it goes on: fenced."""
+    before = _interrupted(trial)
     for _ in trial.moments(1, last=0.5):
-        trial.receiver.behave("*", hold=True)
-        wait_for(lambda: trial.receiver.held, "requests under way")
-        stopped = pick(trial.rng, trial.deployment.drains)
+        stopped = _amid_requests(trial)
         stopped.suspend()
         try:
             trial.receiver.behave("*")
             time.sleep(BEYOND_LEASE)
+            wait_for(lambda: _interrupted(trial) > before, "its attempts to be on record as interrupted")
         finally:
             stopped.resume()
-    before = trial.deployment.ask("SELECT count(*) FROM event WHERE type = 'delivery.interrupted'")[0][0]
-    trial.note(f"{before} attempts interrupted")
+    trial.note(f"{_interrupted(trial) - before} attempts interrupted")
 
 
 def sent(trial: Trial) -> None:
     """Named point "after the request was written": the receiver has read it and holds its answer."""
     for _ in trial.moments(2):
-        trial.receiver.behave("*", hold=True)
-        wait_for(lambda: trial.receiver.held > 2, "requests under way", pause=0.005)
-        trial.kill(pick(trial.rng, trial.deployment.drains))
+        trial.kill(_amid_requests(trial))
         trial.receiver.behave("*")
+
+
+def _amid_requests(trial: Trial) -> psutil.Process:
+    """A worker process whose requests the receiver has read, and holds unanswered."""
+    trial.receiver.behave("*", hold=True)
+    return wait_for(lambda: _whose(trial), "a worker whose requests are held", pause=0.005)
+
+
+def _whose(trial: Trial) -> psutil.Process | None:
+    ports = trial.receiver.held_ports
+    for process in trial.deployment.drains():
+        with contextlib.suppress(psutil.Error):
+            if ports & {one.laddr.port for one in process.net_connections("tcp4")}:
+                return process
+    return None
 
 
 def _at(point: str, how: signal.Signals = signal.SIGKILL) -> None:
@@ -103,7 +115,7 @@ def postgres_backend(trial: Trial) -> None:
     for _ in trial.moments(6):
         trial.deployment.ask(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
-            " WHERE application_name LIKE 'data-pusher %' ORDER BY random() LIMIT 2) AS some"
+            " WHERE application_name LIKE 'data-pusher %' ORDER BY random() LIMIT 2) AS chosen"
         )
 
 

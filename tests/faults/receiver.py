@@ -45,7 +45,7 @@ class BlackBox:
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     seen: int = 0
-    held: int = 0
+    held: set[int] = field(default_factory=set)  # the other sides' ports
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -67,7 +67,7 @@ class BlackBox:
             writer.write(_answer(200, json.dumps(self.obey(json.loads(body or b"{}"))).encode()))
             return
         sighting = self.sighting(method, target, headers, body)
-        answer = await self.prepare(sighting["destination"])
+        answer = await self.prepare(sighting["destination"], writer.get_extra_info("peername")[1])
         if answer is not None and not writer.transport.is_closing():
             sighting["status"] = answer.status
         # Before the answer: who has been answered has been seen.
@@ -79,14 +79,14 @@ class BlackBox:
         writer.write(_answer(answer.status, answer.body))
         await writer.drain()
 
-    async def prepare(self, path: str) -> Behaviour | None:
+    async def prepare(self, path: str, port: int) -> Behaviour | None:
         """How to answer, when it is time; None: by a reset."""
         behaviour = self.behaviour(path)
         if behaviour.hold:
-            self.held += 1
+            self.held.add(port)
             while (behaviour := self.behaviour(path)).hold:
                 await self.changed.wait()
-            self.held -= 1
+            self.held.discard(port)
         if self.random.random() < behaviour.reset:
             return None
         await asyncio.sleep(self.random.uniform(*behaviour.delay))
@@ -132,7 +132,7 @@ class BlackBox:
         if wish:
             self.changed.set()
             self.changed = asyncio.Event()
-        return {"seen": self.seen, "held": self.held}
+        return {"seen": self.seen, "held": len(self.held), "ports": sorted(self.held)}
 
 
 def _answer(status: int, body: bytes) -> bytes:
@@ -183,7 +183,12 @@ class Control:
     def seen(self) -> int:
         return self.tell()["seen"]
 
-    def tell(self, **wish: Any) -> dict[str, int]:
+    @property
+    def held_ports(self) -> set[int]:
+        """From which ports the requests came that are not answered yet."""
+        return set(self.tell()["ports"])
+
+    def tell(self, **wish: Any) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("POST", "/-/", json.dumps(wish))
