@@ -5,7 +5,7 @@ CREATE FUNCTION pusher.check_due(p_patience interval, p_lease interval)
 RETURNS TABLE (checked bigint, violated bigint, examples text[])
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    v_before timestamptz := clock_timestamp() - p_patience;
+    v_before timestamptz := now() - p_patience;  -- of the snapshot, which may be minutes old by now
 BEGIN
     RETURN QUERY
     WITH late AS MATERIALIZED (

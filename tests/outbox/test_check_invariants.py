@@ -203,6 +203,19 @@ def test_rows_that_nothing_holds_are_found_by_looking_again(system):
 
 
 @pytest.mark.slow
+def test_what_became_due_while_others_were_checked_is_in_time(system):
+    """The snapshot stands still, and the clock goes on: rows are as late as they were in the snapshot."""
+    system.owner.execute("UPDATE outbox SET due_at = clock_timestamp(), held = false")
+    due = "SELECT violated FROM pusher.check_due('0.4 s', '60 s')"
+    with system.owner.transaction():
+        system.owner.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert system.owner.execute(due).fetchone() == (0,)
+        time.sleep(0.5)
+        assert system.owner.execute(due).fetchone() == (0,)
+    assert system.owner.execute(due).fetchone() == (11,)
+
+
+@pytest.mark.slow
 def test_a_resting_destination_that_nobody_probes_is_found(system):
     system.owner.execute(HELD)
     system.owner.execute(
