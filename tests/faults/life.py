@@ -180,6 +180,26 @@ def _path(trial: Trial, destination: Destination) -> str:
     return f"/accounts/{trial.account.id}/destinations/{destination.id}/"
 
 
+def account_deleted(trial: Trial) -> None:
+    """An account goes while its events come in and wait: no attempt for it starts over 2 s afterwards."""
+    doomed = trial.deployment.account("doomed")
+    path = f"/{trial.fault.name}/doomed"
+    trial.add_destination(doomed, path)
+    posts = client.posts("doomed", trial.events // 2, trial.rng)
+    ledger = trial.ledger.with_name(f"ledger-{trial.fault.name}-doomed.jsonl")
+    load = trial.make_load(doomed, posts, ledger=ledger, rate=trial.fault.rate / 2).start()
+    trial.receiver.behave(path, delay=[0.2, 0.6])
+    for _ in trial.moments(1, last=0.4):
+        trial.deployment.call("DELETE", f"/accounts/{doomed.id}/")
+        deleted_at = time.time()
+    load.wait()
+    time.sleep(2)
+    seen = [one["at"] - deleted_at for one in trial.receiver.sightings() if one["destination"] == path]
+    trial.note(f"{len(seen)} deliveries seen, the last {max(seen):+.1f} s from the deletion")
+    if max(seen) > 2:
+        trial.wrong(f"an attempt began {max(seen):.1f} s after its account was deleted")
+
+
 def token_rotated(trial: Trial) -> None:
     """The token changes under load, twice: with an overlap, and at once."""
     for overlap, _ in zip((60, 0), trial.moments(2), strict=True):
@@ -276,6 +296,7 @@ LIFE = (
     Fault("destination-edited", "destination edited while rows wait", destination_edited),
     Fault("destination-disabled", "destination disabled while rows wait", destination_disabled, may_end=True),
     Fault("destination-deleted", "destination deleted while rows wait", destination_deleted, may_end=True),
+    Fault("account-deleted", "account deleted under load", account_deleted),
     Fault("token-rotated", "token rotated under load", token_rotated),
     Fault("member-removed", "member removed during a session", member_removed),
     Fault("rebuild", "rebuild under load, killed in the middle, and again", rebuild),
