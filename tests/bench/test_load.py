@@ -34,11 +34,9 @@ def accept(
     receiver.on(load.PATH, answer)
 
 
-def post(
-    receiver: Receiver, *, token: str | list[str] = "t", body_bytes: int = 1024, **options: Any
-) -> load.Load:
-    options = {"connections": 4, "seconds": 1, "rate": 50, "prefix": "t"} | options
-    return load.wrk(receiver.url(""), token=token, body_bytes=body_bytes, **options)
+def post(receiver: Receiver, **options: Any) -> load.Load:
+    usual = {"token": "t", "connections": 4, "seconds": 1, "rate": 50, "body_bytes": 1024, "prefix": "t"}
+    return load.wrk(receiver.url(""), **usual | options)
 
 
 def test_every_event_is_another_one_and_its_answer_is_written_down(receiver: Receiver) -> None:
