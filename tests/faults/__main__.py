@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ TOGETHER = 6  # faults that share a deployment, which is new then
 
 def main() -> int:
     asked = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order: nobody is left behind
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
@@ -70,8 +72,9 @@ def _rest(group: list[Fault], done: int, *, seed: int, events: int) -> Iterator[
 
 
 def _together(faults: list[Fault]) -> Iterator[list[Fault]]:
+    yield from ([fault] for fault in faults if fault.alone)
     for proxied in (False, True):
-        alike = [fault for fault in faults if fault.proxied is proxied]
+        alike = [fault for fault in faults if fault.proxied is proxied and not fault.alone]
         for start in range(0, len(alike), TOGETHER):
             yield alike[start : start + TOGETHER]
 

@@ -25,6 +25,7 @@ import psutil
 import psycopg
 
 from config import embedded, keeper
+from config.supervisor import LEASH
 from tests.faults import crashpoints
 from tests.faults.proxy import Proxy
 
@@ -47,6 +48,7 @@ SETTINGS = {
     "DESTINATION_ALLOW": "127.0.0.0/8",
     "CIRCUIT_LAST_PROBE_SECONDS": "5",
 }
+LEASHED = (sys.executable, "-S", "-E", "-c", LEASH)  # whoever kills us ends it as well
 LEASE_SECONDS = float(SETTINGS["LEASE_SECONDS"])
 DRAIN_WITHIN_SECONDS = max(60.0, 3 * LEASE_SECONDS)  # I10
 PASSWORD = "correct horse battery staple"
@@ -145,7 +147,7 @@ class Deployment:
     def start(self) -> None:
         with (self.folder / "up.log").open("ab") as log:
             self.up = subprocess.Popen(
-                [sys.executable, "manage.py", "up"],
+                [*LEASHED, str(os.getpid()), sys.executable, "manage.py", "up"],
                 cwd=BASE,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

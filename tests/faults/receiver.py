@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import os
 import random
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from config.supervisor import LEASH
 
 BASE = Path(__file__).resolve().parents[2]
 LINE_LIMIT = 1 << 20
@@ -151,6 +154,7 @@ class Control:
             self.port = listening.getsockname()[1]
             self._process = subprocess.Popen(
                 [
+                    *(sys.executable, "-S", "-E", "-c", LEASH, str(os.getpid())),
                     *(sys.executable, "-m", "tests.faults.receiver"),
                     *(str(listening.fileno()), str(self.sightings_file), str(self._seed)),
                 ],

@@ -117,6 +117,8 @@ def _binaries() -> Path:
 
 
 RESTORES = (
-    Fault("dump-restored", "a dump, taken under load, restored elsewhere", dump_restored, rate=150),
-    Fault("point-in-time", "recovery to a point in time", point_in_time, rate=150),
+    Fault(
+        "dump-restored", "a dump, taken under load, restored elsewhere", dump_restored, rate=150, alone=True
+    ),
+    Fault("point-in-time", "recovery to a point in time", point_in_time, rate=150, alone=True),
 )

@@ -30,6 +30,7 @@ class Fault:
     title: str
     play: Callable[["Trial"], None]
     proxied: bool = False
+    alone: bool = False  # what it leaves behind must not be judged with what others do
     rate: float = 200.0
     may_end: bool = False  # deliveries may end on record without a success
 
@@ -113,6 +114,9 @@ class Trial:
             self.load.start()
             try:
                 self.fault.play(self)
+            except BaseException:
+                self.load.stop()
+                raise
             finally:
                 self.receiver.behave("*")
                 self.load.wait()
@@ -194,6 +198,6 @@ def check_invariants(
     verdicts = {words[0]: " ".join(words[1:]) for line in lines if (words := line.split())[0][0] == "I"}
     if done.returncode == 0:
         return verdicts, []
-    return verdicts, [f"check_invariants: {line}" for line in lines if "violated" in line] or [
-        f"check_invariants ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-1500:]}"
-    ]
+    return verdicts, [
+        f"check_invariants: {line}" for line in lines if "violated" in line or line[0] == " "
+    ] or [f"check_invariants ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-1500:]}"]
