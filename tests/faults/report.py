@@ -125,6 +125,11 @@ def _said(part: dict[str, Any]) -> str:
 
 def _bound(results: list[Result]) -> list[str]:
     """The rule of three: with no failure in n independent trials the 95 % bound on its rate is 3/n."""
+    verdicts = collections.defaultdict(list)
+    for result in results:
+        for number, verdict in result.invariants.items():
+            verdicts[number].append(verdict)
+    held = [number for number, found in verdicts.items() if all(one.startswith("ok") for one in found)]
     number = sum(result.kills for result in results)
     failed = [result for result in results if not result.passed]
     events = sum(result.judgement.acknowledged for result in results)
@@ -132,6 +137,9 @@ def _bound(results: list[Result]) -> list[str]:
         f"**{number} kills, {events:,} events acknowledged, {sum(r.judgement.lost for r in results)} lost.** "
     )
     if failed:
+        why = [
+            f"- `{result.fault}`, seed {result.seed}: {result.wrong[0].splitlines()[0]}" for result in failed
+        ]
         told += (
             f"{len(failed)} of {len(results)} runs failed: {', '.join(result.fault for result in failed)}."
         )
@@ -140,7 +148,9 @@ def _bound(results: list[Result]) -> list[str]:
             f"No run failed. With 0 losses in {number} kills, the 95 % bound on the chance that a kill loses"
             f" an acknowledged event is 3/{number} = {3 / number:.2%}."
         )
-    return [told, ""]
+    if held:
+        told += f" Checked each time, and held: {', '.join(held)}."
+    return [told, "", *(["What failed:", "", *why, ""] if failed else [])]
 
 
 def _rows(part: dict[str, Any]) -> Iterable[str]:

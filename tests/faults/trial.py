@@ -195,7 +195,7 @@ def check_invariants(
         timeout=CHECK_SECONDS,
     )
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    verdicts = {words[0]: " ".join(words[1:]) for line in lines if (words := line.split())[0][0] == "I"}
+    verdicts = {line[:4].strip(): line[4:17].strip() for line in lines if line[0] == "I"}
     if done.returncode == 0:
         return verdicts, []
     return verdicts, [
