@@ -12,6 +12,7 @@ DECLARE
     v_destination uuid;
     v_held int := 0;
     v_row record;
+    v_locked record;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('pusher.tend')) THEN
         RETURN 0;
@@ -28,10 +29,11 @@ BEGIN
              WHERE o.destination_id BETWEEN v_destination AND v_destination AND NOT o.held AND o.due_at <= v_now
              ORDER BY o.destination_id, o.due_at OFFSET p_ready LIMIT p_slice
         LOOP
-            -- (Locked one by one, not in the search: that would lock what OFFSET passes over, too.)
-            PERFORM FROM outbox o WHERE o.account_id = v_row.account_id AND o.delivery_id = v_row.delivery_id
-                AND NOT o.held AND o.fence = 0 FOR UPDATE SKIP LOCKED;
-            CONTINUE WHEN NOT FOUND;
+            -- Locked one by one, not in the search: that would lock what OFFSET passes over, too. By the key alone:
+            -- with NOT held beside it, a plan made while the outbox was empty walked all ready rows for each of them.
+            SELECT o.held, o.fence INTO v_locked FROM outbox o
+             WHERE o.account_id = v_row.account_id AND o.delivery_id = v_row.delivery_id FOR UPDATE SKIP LOCKED;
+            CONTINUE WHEN NOT FOUND OR v_locked.held OR v_locked.fence <> 0;
             UPDATE outbox o SET held = true WHERE o.account_id = v_row.account_id AND o.delivery_id = v_row.delivery_id;
             v_held := v_held + 1;
         END LOOP;

@@ -147,6 +147,24 @@ def test_a_crowded_destination_costs_the_others_nothing(grown, database):
     assert fetched <= 6 * settings.READY_PER_DESTINATION
 
 
+def test_holding_the_excess_looks_at_what_it_holds(database):
+    """Also when it was planned while the outbox was empty: then any index looks as good as the key."""
+    alice = people.account(limit=1000)
+    (event,) = people.events(alice, ["first"])
+    with database.connect_owner() as owner:
+        owner.execute("DELETE FROM outbox")
+        owner.execute("ANALYZE outbox")
+    fill(database, alice, event, 1_000)
+    session = Session(database.connect())
+    held = []
+    crowd = "SELECT pusher.crowd(%b, 100, 200)"
+    scans, fetched = session.counted(
+        lambda: held.extend(session.connection.execute(crowd, [list(alice.destinations)]).fetchone())
+    )
+    assert (held, scans) == ([200], 0)
+    assert fetched <= 100 + 200 * 4
+
+
 REDELIVER = "SELECT pusher.redeliver(0::smallint, %s, %s, %s)"
 SAMPLE = "SELECT * FROM pusher.sample(0::smallint, %s, %s, %s, %s, '{}', 'salt', 'digest')"
 
