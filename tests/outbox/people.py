@@ -55,27 +55,28 @@ def events(owner: Account, client_ids, *, body=b"{}") -> list[UUID]:
     """Accepted, in one batch, by the statement that the intake calls."""
     from eventstore import connections
 
-    many = len(client_ids)
     with connections.connect_sync() as connection:
-        cursor = connection.execute(
-            intake._ACCEPT,
-            [
-                0,
-                [owner.token.key_id] * many,
-                [owner.token.digest] * many,
-                list(client_ids),
-                [body] * many,
-                [b"salt"] * many,
-                [hashlib.sha256(b"salt" + body).digest()] * many,
-                [uuid7() for _ in range(many)],
-            ],
-            binary=True,
-        )
-        verdicts = cursor.fetchall()
+        statement, parameters = accepting(owner, client_ids, body=body)
+        verdicts = connection.execute(statement, parameters, binary=True).fetchall()
     refused = [verdict for verdict in verdicts if verdict[0] != "accepted"]
     if refused:
         raise AssertionError(f"{len(refused)} events were not accepted: {refused[0]}")
     return [event for _, event, *_ in verdicts]
+
+
+def accepting(owner: Account, client_ids, *, body=b"{}") -> tuple[str, list[object]]:
+    """The intake's statement with its parameters, for a batch of these."""
+    many = len(client_ids)
+    return intake._ACCEPT, [
+        0,
+        [owner.token.key_id] * many,
+        [owner.token.digest] * many,
+        list(client_ids),
+        [body] * many,
+        [b"salt"] * many,
+        [hashlib.sha256(b"salt" + body).digest()] * many,
+        [uuid7() for _ in range(many)],
+    ]
 
 
 def restored(database) -> None:
