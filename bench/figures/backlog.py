@@ -183,7 +183,7 @@ def _refusing() -> Iterator[str]:
         yield f"http://{HOST}:{taken.getsockname()[1]}/dead"
 
 
-def _figure(key: str, label: str, drained: Sequence[Drained], floor: float | None, **more: float) -> Figure:
+def _figure(key: str, label: str, drained: Sequence[Drained], floor: float | None) -> Figure:
     return Figure(
         key=f"backlog.{key}",
         label=f"deliveries/s, 2 drains, beside {label}",
