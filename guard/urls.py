@@ -15,8 +15,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Names that no public DNS answers (RFC 2606, 6761, 6762, 7686, 8375), and those that inner networks use.
 PRIVATE_SUFFIXES = (
-    "localhost", "local", "internal", "lan", "home", "corp", "private", "home.arpa", "arpa", "onion",
-    "test", "example", "invalid", "svc", "cluster.local",
+    "localhost", "localdomain", "local", "internal", "lan", "home", "corp", "private", "home.arpa", "arpa",
+    "onion", "test", "example", "invalid", "svc", "cluster.local",
 )  # fmt: skip
 
 # From 1024 up; below that only 80 and 443 are open anyway.

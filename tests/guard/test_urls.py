@@ -120,6 +120,7 @@ REFUSED = [
     ("http://site/", "one label"),
     ("http://localhost/", "local"),
     ("http://app.localhost/", "local"),
+    ("http://localhost.localdomain/", "local, as many a hosts file says"),
     ("http://printer.local/", "multicast DNS"),
     ("http://metadata.google.internal/", "metadata at Google"),
     ("http://nas.lan/", "local network"),
