@@ -112,12 +112,13 @@ _TABLE_KNOWS_BETTER = (  # than DRF's words
     rest.NotAuthenticated,
     rest.AuthenticationFailed,
     rest.NotFound,
+    rest.UnsupportedMediaType,  # DRF's own, which quotes what was sent
 )
 
 
 def _detail(error: Exception) -> str:
     """Words for people about this one case; "" takes the table's."""
-    if isinstance(error, _TABLE_KNOWS_BETTER):
+    if type(error) in _TABLE_KNOWS_BETTER:
         return ""
     detail = getattr(error, "detail", "")
     return str(detail) if isinstance(detail, str) else ""

@@ -1,7 +1,7 @@
 """Which JSON types do fields take? Exactly their own: a number is no text, "true" is no flag, 5.0 is no 5."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +42,16 @@ class Flag(serializers.BooleanField):
         if type(data) is not bool:
             self.fail("invalid", input=data)
         return data
+
+
+def none_of(choices: Sequence[str]) -> dict[str, Any]:
+    """The words for it: they name what may be sent, and not what was, which may be a secret out of place."""
+    return {"invalid_choice": f"It must be one of {', '.join(choices)}."}
+
+
+class Choice(serializers.ChoiceField):
+    def __init__(self, choices: Sequence[str], **options: Any) -> None:
+        super().__init__(choices, error_messages=none_of(choices), **options)
 
 
 class Texts(serializers.DictField):

@@ -1,5 +1,6 @@
 """How are lists searched? django-filter, with names and types that stand in the OpenAPI document."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,9 @@ from django_filters.utils import translate_validation
 from rest_framework.request import Request
 
 from api import moments
+from api.fields import none_of
 
 LONGEST_SEARCH = 200
-CHOICES = [("true", "true"), ("false", "false")]
 
 
 class Filtering(DjangoFilterBackend):
@@ -96,11 +97,19 @@ class Kept(FilterSet):
     updated_at_before = Moment("updated_at", "lte")
 
 
-class Flag(django_filters.ChoiceFilter):
+class Choice(django_filters.ChoiceFilter):
+    """One of these texts."""
+
+    def __init__(self, choices: Sequence[str], **options: Any) -> None:
+        pairs = [(choice, choice) for choice in choices]
+        super().__init__(choices=pairs, error_messages=none_of(choices), **options)  # type: ignore[no-untyped-call] # django-filter has no types
+
+
+class Flag(Choice):
     """`true` or `false`, and nothing that merely looks like it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(choices=CHOICES, **options)  # type: ignore[no-untyped-call] # django-filter has no types
+        super().__init__(("true", "false"), **options)
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
         return qs.filter(**{self.field_name: value == "true"}) if value else qs

@@ -73,11 +73,15 @@ def _check_names(members: list[tuple[str, Any]]) -> None:
     raise ValidationError({name: ["Give it once."] for name in repeated})
 
 
+class _Unread(UnsupportedMediaType):
+    """For a reason of ours, which is told."""
+
+
 def _check_head(request: Request, media_type: str) -> None:
     if _charset(media_type) not in {"", "utf-8"}:
-        raise UnsupportedMediaType(media_type, "The body must be in utf-8.")
+        raise _Unread(media_type, "The body must be in utf-8.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType(media_type, "The body must be sent as it is, not encoded.")
+        raise _Unread(media_type, "The body must be sent as it is, not encoded.")
     if "Transfer-Encoding" in request.headers:
         raise errors.NoLength
     if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import django_filters
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -15,7 +14,7 @@ from accounts.roles import Action
 from accounts.validators import HTTP_METHODS
 from api import filters, problems
 from api.endpoint import Endpoint, found, written
-from api.fields import Flag, Moment, Nothing, Number, Numbers, Strict, Text, Texts
+from api.fields import Choice, Flag, Moment, Nothing, Number, Numbers, Strict, Text, Texts
 from api.problems import Problem
 from api.schema import NOTHING, envelope
 from eventstore.events import NO_ACCOUNT
@@ -32,7 +31,7 @@ class DestinationFields(Strict):
 
     id = serializers.UUIDField(read_only=True)
     url = Text(help_text="http or https, at an address of the public internet.")
-    http_method = serializers.ChoiceField(
+    http_method = Choice(
         HTTP_METHODS,
         help_text="GET: the event's members become query parameters; else its bytes are the body.",
     )
@@ -101,7 +100,7 @@ class SampleFields(Strict):
 
 class DestinationFilters(filters.Kept):
     url = filters.Text()
-    http_method = django_filters.ChoiceFilter(choices=[(method, method) for method in HTTP_METHODS])
+    http_method = filters.Choice(HTTP_METHODS)
     active = filters.Flag()
     paused = filters.Flag()
     search = filters.Search("url", "http_method")

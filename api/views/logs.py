@@ -116,7 +116,7 @@ class LogFilters(FilterSet):
     id = django_filters.UUIDFilter("delivery_id")
     event_id = filters.Text("client_event_id", label="The client's own id.")
     destination_id = django_filters.UUIDFilter()
-    status = django_filters.ChoiceFilter(choices=[(status, status) for status in STATUSES])
+    status = filters.Choice(STATUSES)
     received_timestamp = filters.Moment("received_at")
     received_timestamp_after = filters.Moment("received_at", "gte")
     received_timestamp_before = filters.Moment("received_at", "lte")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-import django_filters
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -16,7 +15,7 @@ from accounts.operations import access
 from accounts.roles import IDS, NAMES, Action, RoleName
 from api import filters, problems
 from api.endpoint import Endpoint, found, written
-from api.fields import Moment, Number, Strict, Text
+from api.fields import Choice, Moment, Number, Strict, Text
 from api.problems import Problem
 from api.schema import NOTHING, envelope
 from eventstore.events import NO_ACCOUNT
@@ -36,9 +35,7 @@ class MemberFields(Strict):
 
     id = serializers.UUIDField(read_only=True)
     email = serializers.CharField(source="user.email", read_only=True)
-    role = serializers.ChoiceField(
-        ROLES, source="role_name", required=False, help_text="Required, unless `role_id` is there."
-    )
+    role = Choice(ROLES, source="role_name", required=False, help_text="Required, unless `role_id` is there.")
     role_id = Number(required=False, help_text=ROLE_ID)
     created_at = Moment()
     updated_at = Moment()
@@ -91,7 +88,7 @@ class AddedMemberFields(MemberFields):
 
 class MemberFilters(filters.Kept):
     email = filters.Text(method="by_email")
-    role = django_filters.ChoiceFilter(choices=[(role, role) for role in ROLES], method="by_role")
+    role = filters.Choice(ROLES, method="by_role")
     search = filters.Search("user__email", label="Contained in the e-mail address.")
 
     def by_email(self, rows: "QuerySet[Member]", _name: str, text: str) -> "QuerySet[Member]":
