@@ -23,6 +23,7 @@ MODES = {"quick", "standard", "long"}
 
 WARM_UP_SECONDS = 1
 FLOOR_SECONDS = 2
+SECONDS = 2  # what is accepted must be delivered, and that takes longer
 PATIENCE_SECONDS = 300.0
 
 
@@ -114,11 +115,10 @@ def _measure(run: Run, case: Case, deployment: Deployment, receiver: Receiver, f
     _post(floor_url, account, case, name="floor", seconds=WARM_UP_SECONDS)
     loads = [_post(deployment.url, account, case, name="warm", seconds=WARM_UP_SECONDS)]
     rounds = []
-    seconds = run.pick(quick=2, standard=3)
     for number in range(run.pick(quick=2, standard=3)):
         floor = _post(floor_url, account, case, name="floor", seconds=FLOOR_SECONDS)
         with Watch(deployment) as watch:
-            done = _post(deployment.url, account, case, name=str(number), seconds=seconds)
+            done = _post(deployment.url, account, case, name=str(number), seconds=SECONDS)
         loads.append(done)
         rounds.append(Round(done, floor.rate, watch.per_event(done.requests), watch.memory))
     run.say(f"  {case.label}: {', '.join(rounded(each.load.rate) for each in rounds)}; not yet delivered")
