@@ -22,12 +22,18 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
     if asked.part == "long":
-        results = long.run(asked.kills, seed=seed, per_deployment=asked.per_deployment, rate=asked.rate)
+        trying = long.run(asked.kills, seed=seed, per_deployment=asked.per_deployment, rate=asked.rate)
     else:
-        results = list(_once(_chosen(asked.only), seed=seed, events=asked.events))
+        trying = _once(_chosen(asked.only), seed=seed, events=asked.events)
+    results: list[Result] = []
+    try:
+        for result in trying:
+            results.append(result)
+            report.tell(result)
+    finally:  # also of a run that was ended, or could not go on
+        if results and (asked.add or not asked.only):
+            report.write(asked.part, results, seed=seed, seconds=time.monotonic() - began, add=asked.add)
     failed = [result for result in results if not result.passed]
-    if asked.add or not asked.only:
-        report.write(asked.part, results, seed=seed, seconds=time.monotonic() - began, add=asked.add)
     print(f"\n{len(results) - len(failed)} passed, {len(failed)} failed, in {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 
@@ -58,7 +64,6 @@ def _once(faults: list[Fault], *, seed: int, events: int) -> Iterator[Result]:
             for fault in group:
                 result = Trial(fault, deployment, receiver, seed=seed, events=events).run()
                 results.append(result)
-                report.tell(result)
                 yield result
                 if not result.passed:
                     break  # what follows would be judged by the same store

@@ -1,9 +1,11 @@
 """Many kills at random moments, many in each deployment, and one drain at the end of each."""
 
+import itertools
 import random
 import time
+from collections.abc import Callable, Iterator
 
-from tests.faults import kills, report
+from tests.faults import kills
 from tests.faults.stage import stage
 from tests.faults.trial import Fault, Result, Trial
 
@@ -11,23 +13,21 @@ PAUSE_SECONDS = 1.5  # on average, between two kills
 SECONDS_PER_KILL = 8  # no run is slower: so many events are at hand
 
 
-def run(number: int, *, seed: int, per_deployment: int, rate: float) -> list[Result]:
-    results = []
-    while number > 0:
+def run(number: int, *, seed: int, per_deployment: int, rate: float) -> Iterator[Result]:
+    for turn in itertools.count(1):
         count = min(number, per_deployment)
-        name = f"kills-{len(results) + 1}"
+        if count <= 0:
+            return
+        number -= count
         print(f"{count} kills on a new deployment", flush=True)
-        fault = Fault(name, f"{count} kills at random moments", _kills(count), rate=rate)
+        fault = Fault(f"kills-{turn}", f"{count} kills at random moments", _kills(count), rate=rate)
         with stage(proxied=False) as (deployment, receiver, kept):
             events = round(rate * SECONDS_PER_KILL * count)
             kept.append(Trial(fault, deployment, receiver, seed=seed, events=events).run())
-        results += kept
-        report.tell(kept[-1])
-        number -= count
-    return results
+        yield kept[0]
 
 
-def _kills(count: int):
+def _kills(count: int) -> Callable[[Trial], None]:
     def play(trial: Trial) -> None:
         kinds: dict[str, int] = dict.fromkeys(kills.RANDOM, 0)
         rng = random.Random(trial.seed)
