@@ -12,11 +12,17 @@ import pytest
 from delivery import transport
 from delivery.outcome import Reason
 from tests.delivery import sending
+from tests.delivery.certificates import Authority
 from tests.receivers import Answer, Receiver
 
 TIMEOUT = 0.4
 SLACK = 1.0
 HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("certificates"))
 
 
 def raw(*pieces, pause=0.0, close=True):
@@ -44,6 +50,7 @@ def endlessly(head, piece):
         while True:
             writer.write(piece)
             await writer.drain()
+            await asyncio.sleep(0)  # a lost TLS connection is noticed only by a loop that gets its turn
 
     return script
 
@@ -61,6 +68,11 @@ async def reset(reader, writer):
 async def half_closed(reader, writer):
     writer.write_eof()
     await asyncio.sleep(60)
+
+
+async def reads_a_part(reader, writer):
+    await reader.readexactly(50)
+    writer.close()
 
 
 def chunked(piece):
@@ -152,6 +164,8 @@ def test_one_failed_attempt_with_a_clear_reason_on_time(receiver, loop, script, 
 EARLY = [
     ("closes at once", raw(), Reason.RESET),
     ("resets at once", reset, Reason.RESET),
+    ("closes while it reads", reads_a_part, Reason.RESET),
+    ("closes its half at once", half_closed, Reason.RESET),
     ("reads nothing, says nothing", silent, Reason.TIMEOUT),
     ("says no to TLS", raw(b"\x15\x03\x01\x00\x02\x02\x28"), Reason.PROTOCOL),
 ]
@@ -182,6 +196,51 @@ def test_an_answer_before_the_whole_request_was_read_counts(receiver):
     receiver.on_connect = raw(Answer(413, close=True).to_bytes(), close=False, pause=0.3)
     outcome = sending.send(receiver.url("/hook"))
     assert (outcome.reason, outcome.status) == (Reason.CLIENT_ERROR, 413)
+
+
+FIFTEEN = 0.75  # seconds, the default deadline: a twentieth of it, and of all that follows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("delay", "reason"), [(5, Reason.DELIVERED), (20, Reason.TIMEOUT), (60, Reason.TIMEOUT)]
+)
+def test_an_answer_counts_until_the_deadline_and_not_after_it(receiver, loop, delay, reason):
+    receiver.on("/hook", Answer(200, delay=delay * FIFTEEN / 15))
+    outcome = sending.send(receiver.url("/hook"), loop=loop, timeout_seconds=FIFTEEN)
+    assert outcome.reason is reason
+    assert outcome.duration_us < (FIFTEEN + SLACK) * 1e6
+
+
+SEALED = (
+    "byte by byte",
+    "closes in",
+    "resets",
+    "never end",
+    "10 GB",
+    "bomb",
+    "1 MB",
+    "10,000",
+    "two lengths",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "reason", "status"),
+    [row[1:] for row in MISBEHAVIOUR if any(part in row[0] for part in SEALED)],
+    ids=[row[0] for row in MISBEHAVIOUR if any(part in row[0] for part in SEALED)],
+)
+def test_it_is_the_same_over_tls(authority, loop, script, reason, status):
+    deadline = TIMEOUT if reason is Reason.TIMEOUT else 3.0
+    options = {"tls": authority.trusting(), "lookup": lambda _: ["127.0.0.1"]}
+    with Receiver(tls=authority.server("hooks.site.com")) as receiver:
+        receiver.on("/hook", script)
+        url = receiver.url("/hook", host="hooks.site.com")
+        outcome = sending.send(url, loop=loop, options=options, timeout_seconds=deadline)
+        assert (outcome.reason, outcome.status) == (reason, status), outcome.detail
+        assert outcome.duration_us < (deadline + SLACK) * 1e6
+        assert len(receiver.seen) == receiver.connections == 1
 
 
 def test_nobody_listening_is_refused():
@@ -283,33 +342,34 @@ def test_other_destinations_are_undisturbed(loop):
     assert durations[len(durations) // 2] < 500_000
 
 
+LARGE = [row[1] for row in MISBEHAVIOUR if row[2] is Reason.TOO_LARGE]
+LARGE += [
+    endlessly(HEAD, b"X-A: " + b"a" * 8000 + b"\r\n"),
+    raw(HEAD + b"".join(b"X-%d: " % n + b"a" * 16_000 + b"\r\n" for n in range(64)) + b"\r\n"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "script",
-    [
-        endlessly(HEAD + b"\r\n", PIECE),
-        endlessly(HEAD, b"X-A: " + b"a" * 8000 + b"\r\n"),
-        endlessly(b"", INTERIM * 500),
-        raw(HEAD + b"".join(b"X-%d: " % n + b"a" * 16_000 + b"\r\n" for n in range(64)) + b"\r\n"),
-    ],
-    ids=["body", "headers", "interim", "1 MB head"],
-)
-def test_memory_stays_flat(receiver, script):
-    receiver.on("/hook", script)
+def test_memory_stays_flat_whatever_is_too_large(receiver):
+    for number, script in enumerate(LARGE):
+        receiver.on(f"/{number}", script)
 
     async def work():
         async with sending.sender() as sender:
-            target = sending.target(receiver.url("/hook"), timeout_seconds=3)
-            for _ in range(2):
-                sends = (sender.send(sending.message(), target, now=time.time()) for _ in range(16))
-                await asyncio.gather(*sends)
+
+            async def send(number):
+                target = sending.target(receiver.url(f"/{number}"), timeout_seconds=10)
+                return await sender.send(sending.message(), target, now=time.time())
+
+            return await asyncio.gather(*(send(number) for number in range(len(LARGE)) for _ in range(3)))
 
     sending.in_loop(work)  # caches, imports
     tracemalloc.start()
     try:
-        sending.in_loop(work)
+        outcomes = sending.in_loop(work)
         left, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 48 << 20  # 16 at once, with the receiver's own buffers
+    assert {outcome.reason for outcome in outcomes} == {Reason.TOO_LARGE}
+    assert peak < 48 << 20  # 3 of each at once, with the receiver's own buffers
     assert left < 4 << 20
