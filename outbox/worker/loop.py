@@ -40,7 +40,8 @@ BREATH_SECONDS = 0.004  # under load, so that a claim brings more than a row or 
 HAND_OVER_SECONDS = 1.0  # what is still in flight then no longer keeps the successor waiting
 SETTLING_SECONDS = 2.0  # of the grace: to write down what has landed
 LEAVING_SECONDS = 3.0  # of the grace: for the processes around the drain to end
-SUSPECTS_SHARE = 4  # so many times what a suspect took goes by before the next
+SUSPECTS_SHARE = 4  # so many times what a suspect took goes by before the next, if anything else waits
+QUICK_SUSPECT_SECONDS = 0.25  # or if it took longer: what comes meanwhile must not wait for the next such
 SUSPECT_LAPSES = 2  # a row that ended so many workers is claimed alone (outbox/sql/claim.sql) and sent alone
 MOST_UNSETTLED = 2000
 
@@ -75,6 +76,7 @@ class Drain:
         self._full_scan_at = 0.0
         self._suspects_at = 0.0
         self._more_suspects = False  # the last claim that asked for one got one
+        self._suspect_seconds = 0.0  # what it took
         self._claim_at = 0.0
         self._passed_over: set[UUID] = set()  # busy at the last claim, so its rows were not looked at
         self._end_by = self._until
@@ -205,7 +207,12 @@ class Drain:
         if suspects:
             self._more_suspects = any(map(_is_suspect, self._claimed.claims))
             self._suspects_at = clock.now() + POLL_SECONDS
+        elif not self._claimed.claims and self._more_suspects and self._suspect_was_quick():
+            self._suspects_at = min(self._suspects_at, clock.now())  # nothing else waits
         return self._claimed
+
+    def _suspect_was_quick(self) -> bool:
+        return self._suspect_seconds < QUICK_SUSPECT_SECONDS
 
     async def _start(self, batch: Sequence[Lease]) -> None:
         destinations = {lease.claim.destination_id for lease in batch}
@@ -220,7 +227,8 @@ class Drain:
             began = clock.now()
             await self._start_alone(batch[0])
             # Most of the time is the others', also when each suspect takes its whole deadline.
-            self._suspects_at = clock.now() + max(BREATH_SECONDS, SUSPECTS_SHARE * (clock.now() - began))
+            self._suspect_seconds = clock.now() - began
+            self._suspects_at = clock.now() + max(BREATH_SECONDS, SUSPECTS_SHARE * self._suspect_seconds)
             self._woken.set()
             return
         for lease in batch:

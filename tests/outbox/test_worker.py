@@ -280,6 +280,16 @@ def test_what_ended_two_workers_is_sent_with_nothing_beside_it(alice, receiver, 
     assert set(types(sql)) == {"succeeded"}
 
 
+@pytest.mark.slow
+def test_many_that_ended_two_workers_follow_each_other_when_nothing_else_waits(alice, receiver, sql):
+    receiver.on("/hook", Answer(delay=0.03))
+    alice.sends_to(receiver.url("/hook"))
+    alice.posts(*[str(n) for n in range(100)])
+    sql.execute("UPDATE outbox SET lapses = 2")
+    drain(3)
+    assert len(receiver.seen) >= 35  # with the pause that others get after each: 20
+
+
 def test_an_outcome_that_can_not_be_written_harms_no_neighbour(alice, receiver, sql, monkeypatch):
     send = Sender.send
 
