@@ -55,12 +55,16 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """What one claim brought. `now` (Unix seconds) and `since` come from the database's clock."""
+    """What one claim brought. `now` (Unix seconds) and `since` come from the database's clock.
+
+    `more`: rows were left behind that may be claimed at once, also when this claim brought none.
+    """
 
     claims: tuple[Claim, ...]
     now: float
     lease_seconds: float
     since: datetime | None
+    more: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,9 +108,11 @@ async def claim(
         prepare=True,
         binary=True,
     )
-    leased = await cursor.fetchall()
+    answer = await cursor.fetchall()
+    more = bool(answer and answer[0][-1])
+    leased = [row[:-1] for row in answer if row[0] is not None]
     if not leased:
-        return Batch(claims=(), now=0.0, lease_seconds=settings.LEASE_SECONDS, since=since)
+        return Batch(claims=(), now=0.0, lease_seconds=settings.LEASE_SECONDS, since=since, more=more)
     contents = await _contents(connection, {row[2]: row[0] for row in leased})
     *_, claimed_at, oldest_due = leased[0]
     claims = tuple(Claim(*(*row[:-2], *contents.get(row[2], ERASED))) for row in leased)
@@ -117,6 +123,7 @@ async def claim(
         now=claimed_at.timestamp(),
         lease_seconds=settings.LEASE_SECONDS,
         since=oldest_due - LATE_COMMIT,
+        more=more,
     )
 
 

@@ -8,6 +8,9 @@
 -- A row whose lease lapsed twice may be what kills workers. Such a suspect is claimed alone, one over all workers, and
 -- only by a claim that asks for it (`p_suspects`): it takes no other with it, and does not stand in the others' way.
 --
+-- `more` says that rows were left behind that may be claimed at once. A claim whose slices were all of resting
+-- destinations says so by a row that has nothing else: there may be a hundred thousand of them before the next other.
+--
 -- The answer is small on purpose; `pusher.contents` brings the payloads. A client that is stopped while its megabytes
 -- are still on their way would keep this transaction, and its locks, open.
 CREATE FUNCTION pusher.claim(
@@ -15,7 +18,7 @@ CREATE FUNCTION pusher.claim(
     p_suspects boolean)
 RETURNS TABLE (account_id uuid, delivery_id uuid, event_id uuid, destination_id uuid,
                attempt int, base int, fence bigint, lapses smallint, refusals smallint,
-               claimed_at timestamptz, oldest_due timestamptz)
+               claimed_at timestamptz, oldest_due timestamptz, more boolean)
 LANGUAGE plpgsql VOLATILE
 -- The plan must be the same with 10 rows and with 1,000,000: the index, in its order; and then row by row by the
 -- primary key, since a join could have been planned from the outbox's side while that was small.
@@ -29,6 +32,7 @@ DECLARE
     v_fence bigint;
     v_accounts uuid[];  v_deliveries uuid[];  v_destinations uuid[];  v_due timestamptz[];
     v_lapsed boolean[]; v_sizes int[];  v_held uuid[];  v_alone boolean;
+    v_more boolean := false;
 BEGIN
     IF p_suspects AND NOT EXISTS (
         SELECT FROM outbox o WHERE o.lapses >= 2 AND o.fence <> 0 AND o.due_at > v_now
@@ -54,6 +58,7 @@ BEGIN
         IF v_accounts IS NULL THEN
             RETURN;
         END IF;
+        v_more := cardinality(v_accounts) >= p_rows;
 
         -- A destination that rests sends nothing but its probe: its rows leave the ready ones. (Those of one that is
         -- gone or inactive stay: the worker cancels them.)
@@ -80,6 +85,8 @@ BEGIN
          WHERE t.nth = 1 OR t.before + t.size <= p_bytes;
     END LOOP;
     IF v_accounts IS NULL THEN
+        more := v_more;
+        RETURN NEXT;
         RETURN;
     END IF;
 
@@ -95,7 +102,7 @@ BEGIN
     END LOOP;
     RETURN QUERY
     SELECT o.account_id, o.delivery_id, o.event_id, o.destination_id,
-           o.attempt, o.base, o.fence, o.lapses, o.refusals, v_now, v_due[1]
+           o.attempt, o.base, o.fence, o.lapses, o.refusals, v_now, v_due[1], v_more
       FROM unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
      CROSS JOIN LATERAL (SELECT * FROM outbox o
                           WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id LIMIT 1) AS o

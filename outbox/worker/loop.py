@@ -156,7 +156,7 @@ class Drain:
         batch = await self._claim(rows, size)
         self._claim_at = self._suspects_at if self._more_suspects else clock.now() + POLL_SECONDS
         taken = sum(len(claim.body) for claim in batch.claims)
-        self._hungry = len(batch.claims) >= rows or 2 * taken > size
+        self._hungry = batch.more or 2 * taken > size
         if batch.claims:
             await self._start(leases.of(batch, began=began))
 
@@ -207,7 +207,11 @@ class Drain:
         if suspects:
             self._more_suspects = any(map(_is_suspect, self._claimed.claims))
             self._suspects_at = clock.now() + POLL_SECONDS
-        elif not self._claimed.claims and self._more_suspects and self._suspect_was_quick():
+        elif (
+            not (self._claimed.claims or self._claimed.more)
+            and self._more_suspects
+            and self._suspect_was_quick()
+        ):
             self._suspects_at = min(self._suspects_at, clock.now())  # nothing else waits
         return self._claimed
 

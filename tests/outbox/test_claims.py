@@ -462,6 +462,20 @@ def test_rows_of_a_resting_destination_hide_nobody_elses(database, engine, sql):
 
 
 @override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
+def test_a_claim_says_when_it_left_rows_behind(database, engine, sql):
+    alice, bob = people.account(limit=1000), people.account()
+    people.events(alice, [str(n) for n in range(60)])
+    fail(engine, 3)
+    people.events(bob, ["1"])
+    batch = engine.claim(rows=2, size=BIG)
+    assert (batch.claims, batch.more) == ((), True)  # all that it looked at belongs to one that rests
+    while batch.more and not batch.claims:
+        batch = engine.claim(rows=2, size=BIG)
+    assert [claim.account_id for claim in batch.claims] == [bob.id]
+    assert not engine.claim(rows=2, size=BIG).more
+
+
+@override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
 def test_rows_of_an_inactive_destination_are_not_held_while_it_rests(database, engine, sql):
     alice = people.account(limit=100)
     open_circuit(engine, sql, alice)

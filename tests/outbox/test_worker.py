@@ -243,6 +243,22 @@ def test_a_slow_destination_leaves_the_others_their_pace(alice, receiver, sql, s
 
 
 @pytest.mark.slow
+def test_what_waits_for_a_dead_destination_keeps_nobody_waiting(alice, receiver, sql, settings):
+    settings.DRAIN_CONCURRENCY = 8
+    settings.CIRCUIT_FAILURES_IN_A_ROW = 3
+    receiver.on("/dead", Answer(500))
+    alice.sends_to(receiver.url("/dead"))
+    alice.posts(*[f"dead-{n}" for n in range(600)])  # older than Bob's, and more than nine claims hold
+    bob = Alice()
+    bob.sends_to(receiver.url("/fast"))
+    bob.posts(*[f"fast-{n}" for n in range(20)])
+    began = time.time()
+    drain(4)
+    assert len(receiver.at("/fast")) == 20
+    assert max(seen.at for seen in receiver.at("/fast")) - began < 3
+
+
+@pytest.mark.slow
 def test_bodies_in_flight_stay_within_the_budget(alice, receiver, sql, settings):
     settings.DRAIN_BYTES = 1 << 20
     gauge = Gauge(0.02)
