@@ -7,7 +7,7 @@ at work that have caught up with the history. Beside them wait
 - a million of these,
 - a million that are all due, over a hundred destinations: the first seconds of that drain,
 - a hundred thousand of one destination that refuses every connection and rests, its circuit opened by itself.
-  Before that, as information: they are all ready, and older than the rest, when the worker begins.
+  Before that, as information: how long they keep the others waiting that are all ready, and older, at first.
 
 Every row is accepted (bench.filling). Those that wait until later were put off by an UPDATE of `due_at`, and
 PostgreSQL was told to VACUUM and ANALYZE, as autovacuum does within a minute on a system that grows to that.
@@ -24,7 +24,7 @@ from typing import Any
 
 import psycopg
 
-from bench import filling, steady
+from bench import filling, ledger, steady
 from bench.deployment import HOST, Account, Deployment
 from bench.figures.deliveries import KINDS, Drained, drain, highest, middle
 from bench.filling import Filled
@@ -163,16 +163,34 @@ def _measure_dead(run: Run, scene: Scene, floor: float) -> None:
         dead = scene.deployment.account(destinations=[url])
         scene.fill([dead], DEAD_EVENTS)
         filled = scene.fill(scene.live, LIVE_EVENTS)
-        dying = drain(scene.deployment, scene.receiver, filled, begin=scene.deployment.start_worker)
+        seconds = _seconds_to_a_tenth(scene, filled)
         scene.wait(RESTS, dead.destinations, holds=True, what="the dead destination is still in the way")
         scene.deployment.stop_worker()
         rests = [scene.drain_live() for _ in range(TURNS)]
         held = _value(scene.sql, "SELECT count(*) FROM outbox WHERE held")
     if held < DEAD_EVENTS - PROBES:
         raise Wrong(f"the dead destination held {held} of {DEAD_EVENTS} deliveries")
-    dead_label = f"a dead destination's {DEAD_EVENTS:,}"
-    run.record(_figure("dying", f"{dead_label}, all ready at first", [dying], floor))
-    run.record(_figure("dead", f"{dead_label}, its circuit open", rests, floor))
+    label = f"a dead destination's {DEAD_EVENTS:,}"
+    run.record(
+        Figure(
+            key="backlog.dying",
+            label=f"until a tenth of the others' got past {label}, all ready and older",
+            value=seconds,
+            unit="s",
+        )
+    )
+    run.record(_figure("dead", f"{label}, its circuit open", rests, floor))
+
+
+def _seconds_to_a_tenth(scene: Scene, filled: Filled) -> float:
+    """From the moment that the drains are at work; they go on until all is delivered."""
+    scene.receiver.reset()
+    scene.deployment.start_worker()
+    began = time.monotonic_ns()
+    scene.deployment.wait_drained(timeout=PATIENCE_SECONDS)
+    sightings = scene.receiver.sightings()
+    ledger.check(filled.acknowledged, sightings, destinations=filled.destinations)
+    return (sightings[len(sightings) // 10].at_ns - began) / 1e9
 
 
 @contextlib.contextmanager
