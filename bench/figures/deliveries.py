@@ -50,9 +50,9 @@ def _measure(
 ) -> None:
     bare, drained = [], []
     for turn in range(run.pick(quick=1, standard=2)):
-        bare.append(client.measure(receiver, seconds=run.pick(quick=2.0, standard=4.0), processes=drains))
+        bare.append(client.measure(receiver, seconds=run.pick(quick=2.0, standard=3.0), processes=drains))
         filled = filling.fill(
-            deployment, accounts, events=run.pick(quick=12_000, standard=40_000), prefix=f"{drains}-{turn}"
+            deployment, accounts, events=run.pick(quick=12_000, standard=30_000), prefix=f"{drains}-{turn}"
         )
         drained.append(
             drain(deployment, receiver, filled, begin=partial(deployment.start_worker, slots=drains))
@@ -78,7 +78,7 @@ def _measure(
 def _measure_single(
     run: Run, deployment: Deployment, receiver: Receiver, accounts: Sequence[Account]
 ) -> None:
-    events = run.pick(quick=4_000, standard=15_000)
+    events = run.pick(quick=4_000, standard=12_000)
     filled = filling.fill(deployment, accounts, events=events, prefix="single")
     drained = drain(deployment, receiver, filled, begin=partial(deployment.start_worker, slots=2))
     deployment.stop_worker()
