@@ -12,6 +12,7 @@ from outbox.worker.leases import Lease
 
 WAIT_SECONDS = 1.0  # longer, and another drain may as well have it
 PACE_SECONDS = 1.0
+FIRST = 4  # sends at once to a destination that none has come back from lately: it may be a dead one
 CLAIMS_PER_PACE = 20  # what a destination does in that part of a second may wait for its turn when we claim
 
 type Send = Callable[[Lease], Coroutine[Any, Any, None]]
@@ -65,14 +66,19 @@ class Flights:
         held = self._by_destination[destination]
         if destination in self._queues:
             held += len(self._queues[destination])
-        return held > self._cap // 2 + self._paces.of(destination) // CLAIMS_PER_PACE
+        return held > self._share(destination) // 2 + self._paces.of(destination) // CLAIMS_PER_PACE
+
+    def _share(self, destination: UUID) -> int:
+        """How many at once: more with each that comes back; a few dead ones can't take all the room."""
+        return min(self._cap, FIRST + self._paces.of(destination))
 
     def admit(self, lease: Lease) -> None:
         """Start it, or let it wait for its destination's turn, or give it back."""
         destination = lease.claim.destination_id
-        if self._by_destination[destination] < self._cap:
+        share = self._share(destination)
+        if self._by_destination[destination] < share:
             self._start(lease)
-        elif len(self._queues[destination]) < max(self._cap, self._paces.of(destination)):
+        elif len(self._queues[destination]) < max(share, self._paces.of(destination)):
             self._queues[destination].append(lease)
             self._queued += 1
             self._bytes += len(lease.claim.body)
@@ -118,7 +124,7 @@ class Flights:
         self._by_destination[destination] -= 1
         if not self._by_destination[destination]:
             del self._by_destination[destination]
-        if destination in self._queues:
+        while destination in self._queues and self._by_destination[destination] < self._share(destination):
             self._start(self._unqueue(destination))
         if not self._tasks:
             self._ground.set()
