@@ -84,16 +84,21 @@ class Settler:
 
     async def run(self) -> None:
         """For ever; meant to be cancelled once idle."""
+        settled_at = 0.0
         while True:
             await self._news.wait()
-            if FEW < len(self._outcomes) < MOST:
-                await asyncio.sleep(LINGER_SECONDS)  # under load, a few more go with this settle
+            # Under load, a few more go with this settle; what comes alone goes at once.
+            if len(self._outcomes) < MOST and (
+                len(self._outcomes) > FEW or clock.now() - settled_at < LINGER_SECONDS
+            ):
+                await asyncio.sleep(LINGER_SECONDS)
             self._news.clear()
             try:
                 await self._write_returns()
                 await self._write_outcomes()
             except Exception as error:  # noqa: BLE001 - one batch that can't be written must not end the rest
                 self._faults.note("settling", error)
+            settled_at = clock.now()
             if not self._news.is_set():
                 self._rest.set()
 
