@@ -8,7 +8,7 @@ COMPILE = requirements/uv pip compile --quiet --universal --generate-hashes --no
 	--custom-compile-command "make requirements"
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench bench-quick bench-long faults faults-long scale test-16 roles lint format fuzz guide schema requirements clean sync-base sync-dev
+.PHONY: help up test check bench bench-quick bench-long faults faults-long scale test-16 roles lint format fuzz guide schema requirements audit clean sync-base sync-dev
 
 help: ## what can be done, and the variables that change it
 	@echo "make ..."
@@ -72,6 +72,9 @@ schema: sync-dev ## write docs/openapi.yaml anew
 requirements: ## pin anew what pyproject.toml asks for, with hashes
 	$(COMPILE) --upgrade pyproject.toml -o requirements/base.txt
 	$(COMPILE) --upgrade --extra dev -c requirements/base.txt pyproject.toml -o requirements/dev.txt
+
+audit: sync-base ## is a vulnerability known in what we install? (asks pypi.org; says so where it can't)
+	@$(PY) requirements/audit.py
 
 clean: ## remove what can be made again (not .data)
 	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache staticfiles
