@@ -70,7 +70,7 @@ def main() -> int:
         sys.stdout.write(f"VULNERABLE {line}\n")
     if found.status == COULD_NOT_TELL:
         sys.stdout.write(
-            f"NOT AUDITED: {len(found.skipped) or 'all'} packages could not be looked up, {found.looked_up} were."
+            f"NOT AUDITED: {found.looked_up} packages were looked up, {len(found.skipped) or 'all'} not."
             f" Run `make audit` where pypi.org answers.\n"
         )
         sys.stdout.write("" if found.skipped else f"{said}\n")
