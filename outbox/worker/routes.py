@@ -1,4 +1,4 @@
-"""Where does a delivery go now? Read afresh for each claim: what changed a moment ago counts."""
+"""Where does a delivery go now? Read again and again: what changed a moment ago counts."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from outbox.worker import clock
 from outbox.worker.faults import Faults
 
 FRESH_SECONDS = 1.0  # no attempt starts over 2 s after its destination was deleted
+NEW_SECONDS = 0.1  # a claim reads anew what is older
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,9 @@ class Reading:
 
     def is_fresh(self) -> bool:
         return clock.now() - self.at < FRESH_SECONDS
+
+    def is_new(self) -> bool:
+        return clock.now() - self.at < NEW_SECONDS
 
 
 async def read(line: Line, destination_ids: Collection[UUID], faults: Faults) -> Reading:

@@ -52,6 +52,11 @@ class Sending:
         self._deactivating: dict[UUID, asyncio.Task[None]] = {}
         self._succeeded_at: dict[UUID, float] = {}
 
+    def unknown(self, destination_ids: set[UUID]) -> set[UUID]:
+        """Which of them must be read before a send: one reading serves the claims of a moment."""
+        known = self._readings
+        return {one for one in destination_ids if one not in known or not known[one].is_new()}
+
     def know(self, reading: Reading, destination_ids: set[UUID]) -> None:
         self._readings = {known: old for known, old in self._readings.items() if old.is_fresh()}
         self._readings |= dict.fromkeys(destination_ids, reading)
