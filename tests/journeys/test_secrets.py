@@ -21,7 +21,7 @@ from django_q.signing import SignedPackage
 
 from tests.api.servers import free_port, running
 from tests.config.test_reporting import listening
-from tests.journeys.test_restored_dump import run
+from tests.journeys.clusters import run
 from tests.outbox.test_worker_faults import away
 from tests.outbox.workers import QUICK, Worker, eventually
 from tests.receivers import Answer, Receiver
