@@ -16,7 +16,7 @@ WHOLE_ACCOUNT = UUID(int=0)
 # Locking the gate waits for an accept that is under way, and the next one reads the mark after its lock.
 _CLOSE_GATE = """
 INSERT INTO gate (account_id, deleted_at) VALUES (%s, clock_timestamp())
-ON CONFLICT (account_id) DO UPDATE SET deleted_at = clock_timestamp(), ran_at = '{}', admitted = '{}'
+ON CONFLICT (account_id) DO UPDATE SET deleted_at = clock_timestamp()
 """
 # A second order renews the first: who is about to drop that one (active again) has to wait for us.
 _ORDER_PURGE = """

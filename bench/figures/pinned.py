@@ -34,7 +34,16 @@ ACCEPT_CONNECTIONS = 64
 FULL = 20_000
 PATIENCE_SECONDS = 300.0
 
-HOT = ("outbox", "gate", "lane", "slot", "projection_checkpoint", "delivery_total", "delivery_log_v1")
+HOT = (
+    "outbox",
+    "gate",
+    "admission",
+    "lane",
+    "slot",
+    "projection_checkpoint",
+    "delivery_total",
+    "delivery_log_v1",
+)
 TABLES = """
 SELECT relname, n_dead_tup, pg_table_size(relid), pg_indexes_size(relid)
   FROM pg_stat_user_tables WHERE relname = ANY (%s) ORDER BY relname

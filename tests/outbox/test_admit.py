@@ -1,11 +1,13 @@
 """The limit's law: in no rolling second more than the limit, and no admission withheld without need."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADMIT = "SELECT * FROM pusher.admit(%s::timestamptz[], %s::int[], %s, %s, %s)"
 
@@ -18,10 +20,31 @@ class Gate:
         self.ran_at, self.admitted = [], []
 
     def admit(self, wanted, now):
-        self.ran_at, self.admitted, granted, remaining, retry_after_ms = self.connection.execute(
+        granted, remaining, retry_after_ms = self.connection.execute(
             ADMIT, [self.ran_at, self.admitted, self.limit, wanted, now]
         ).fetchone()
+        if granted:
+            self.ran_at.append(now)
+            self.admitted.append(granted)
         return granted, remaining, retry_after_ms
+
+
+def follows_the_definition(gate, arrivals):
+    """Admit one if the Nth last admitted is over a second old. `arrivals`: pause in us, how many, limit."""
+    now, history = START, []
+    for pause_us, wanted, limit in arrivals:
+        now += timedelta(microseconds=pause_us)
+        gate.limit = limit
+        recent = sum(1 for at in history if now - at <= SECOND)
+        granted, remaining, retry_after_ms = gate.admit(wanted, now)
+        assert granted == min(wanted, max(limit - recent, 0))
+        assert remaining == max(limit - recent - granted, 0)
+        history += [now] * granted
+        if remaining:
+            assert retry_after_ms == 0
+        else:
+            assert retry_after_ms == math.ceil((history[-limit] + SECOND - now) / MILLISECOND) + 1
+    gate.connection.close()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -30,31 +53,24 @@ class Gate:
     arrivals=st.lists(st.tuples(st.integers(0, 700_000), st.integers(1, 10)), min_size=1, max_size=40),
 )
 def test_it_is_the_exact_rule(database, limit, arrivals):
-    """Against the definition: admit one if the Nth last admitted is over a second old."""
-    gate = Gate(database.connect(), limit)
-    now, history = START, []
-    for pause_us, wanted in arrivals:
-        now += timedelta(microseconds=pause_us)
-        recent = sum(1 for at in history if now - at <= timedelta(seconds=1))
-        granted, remaining, _ = gate.admit(wanted, now)
-        assert granted == min(wanted, limit - recent)
-        assert remaining == limit - recent - granted
-        history += [now] * granted
-    gate.connection.close()
+    follows_the_definition(Gate(database.connect(), limit), [(*arrival, limit) for arrival in arrivals])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    arrivals=st.lists(
+        st.tuples(st.integers(0, 300_000), st.integers(1, 10), st.integers(1, 8)), min_size=1, max_size=40
+    )
+)
+def test_it_is_the_exact_rule_while_the_limit_changes(database, arrivals):
+    follows_the_definition(Gate(database.connect(), 1), arrivals)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=st.integers(100, 3000), pauses=st.lists(st.integers(100, 20_000), min_size=100, max_size=300))
-def test_a_large_limit_keeps_few_runs_and_is_never_exceeded(database, limit, pauses):
+def test_a_large_limit_is_as_exact(database, limit, pauses):
     gate = Gate(database.connect(), limit)
-    now, history = START, []
-    for pause_us in pauses:
-        now += timedelta(microseconds=pause_us)
-        granted, _, _ = gate.admit(limit // 20 + 1, now)
-        history.append((now, granted))
-        assert sum(many for at, many in history if now - at <= timedelta(seconds=1)) <= limit
-        assert len(gate.ran_at) <= 100
-    gate.connection.close()
+    follows_the_definition(gate, [(pause_us, limit // 20 + 1, limit) for pause_us in pauses])
 
 
 def test_who_waits_as_told_is_admitted(database):

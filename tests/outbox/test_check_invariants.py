@@ -185,8 +185,8 @@ def test_what_is_broken_in_the_store_is_named(system, invariant, change):
 
 @pytest.mark.slow
 def test_more_than_the_limit_in_a_second_is_found(system):
-    for first in (4, 9):  # each within the limit of 5, had the gate not forgotten the others
-        system.owner.execute("DELETE FROM gate")
+    for first in (4, 9):  # each within the limit of 5, were the others not forgotten
+        system.owner.execute("DELETE FROM admission")
         people.events(system.carol, [f"c{n}" for n in range(first, first + 5)], body=BODY)
     assert violated() == ["I11"]
 

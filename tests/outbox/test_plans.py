@@ -69,7 +69,7 @@ class Session:
     def _counters(self):
         return self.connection.execute(
             "SELECT sum(seq_scan)::int, sum(idx_tup_fetch)::int FROM pg_stat_xact_user_tables"
-            " WHERE relname IN ('outbox', 'event', 'payload', 'event_key', 'gate', 'lane')"
+            " WHERE relname IN ('outbox', 'event', 'payload', 'event_key', 'gate', 'admission', 'lane')"
         ).fetchone()
 
 
@@ -140,7 +140,7 @@ def test_a_crowded_destination_costs_the_others_nothing(grown, database):
     assert fetched <= 50
     scans, fetched = session.counted(
         lambda: session.connection.execute(
-            "SELECT pusher.tend(%s, %s, %s)", [UUID(int=0), settings.READY_PER_DESTINATION, LEASE]
+            "SELECT pusher.tend(%s, %s, %s, NULL)", [UUID(int=0), settings.READY_PER_DESTINATION, LEASE]
         )
     )
     assert scans == 0
@@ -157,7 +157,7 @@ def test_holding_the_excess_looks_at_what_it_holds(database):
     fill(database, alice, event, 1_000)
     session = Session(database.connect())
     held = []
-    crowd = "SELECT pusher.crowd(%b, 100, 200)"
+    crowd = "SELECT pusher.crowd(%b, 100, 200, NULL)"
     scans, fetched = session.counted(
         lambda: held.extend(session.connection.execute(crowd, [list(alice.destinations)]).fetchone())
     )
@@ -229,3 +229,73 @@ def test_the_claims_plan_is_the_index_in_its_order(database, many):
     assert "Index Scan using outbox_ready on outbox" in plan
     assert "Sort" not in plan
     assert "Seq Scan" not in plan
+
+
+BUFFERS = "EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT json) "
+PAGES = 20  # the rows of 10,000 runs fill 60, and their index entries 50
+ADMITTED = """
+INSERT INTO admission (account_id, ran_at, admitted)
+SELECT %s, clock_timestamp() - n * interval '10 milliseconds' - interval '2 seconds', 1
+  FROM generate_series(1, 10000) AS n
+"""
+
+
+def pages(connection, statement, values):
+    """How many pages the statement looked at, with all that its functions did."""
+    connection.execute(statement, values, prepare=True, binary=True)  # the system catalogs are read once
+    ((plan,),) = connection.execute(BUFFERS + statement, values, binary=True).fetchall()
+    return plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
+
+
+@pytest.fixture
+def pinned(database):
+    """An old transaction: nothing that dies from now on is cleaned up. Its snapshot sees none of it."""
+    old = database.connect(autocommit=False)
+    old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    old.execute("SELECT count(*) FROM admission")
+    return old
+
+
+def test_what_was_admitted_and_forgotten_is_never_walked_by_accepts(database, pinned):
+    """Also when they were planned while there was nothing: then any index looks as good as the account's."""
+    with database.connect_owner() as owner:
+        owner.execute("VACUUM ANALYZE admission")
+    alice, session = people.account(limit=1000), database.connect()
+
+    def accepting():
+        statement, values = people.accepting(alice, [str(uuid7())])
+        return pages(session, statement, values)
+
+    for _ in range(WARM_UP):
+        before = accepting()
+    session.execute(ADMITTED, [alice.id])
+    session.execute("DELETE FROM admission WHERE ran_at < clock_timestamp() - interval '1500 milliseconds'")
+    assert accepting() < before + PAGES
+    with database.connect_owner() as owner:
+        owner.execute("VACUUM ANALYZE admission")  # new statistics, and no dead row may go
+    assert accepting() < before + PAGES
+
+
+def test_no_other_accounts_runs_are_read(database):
+    alice, bob, session = people.account(limit=1000), people.account(), database.connect()
+    with database.connect_owner() as owner:
+        owner.execute("VACUUM ANALYZE admission")
+    statement, values = people.accepting(alice, [str(uuid7())])
+    before = pages(session, statement, values)
+    session.execute(
+        "INSERT INTO admission (account_id, ran_at, admitted)"
+        " SELECT %s, clock_timestamp() + n * interval '1 ms', 1 FROM generate_series(-1000, 9000) AS n",
+        [bob.id],
+    )
+    assert pages(session, *people.accepting(alice, [str(uuid7())])) < before + PAGES
+
+
+def test_forgetting_goes_on_after_what_it_removed(database, pinned):
+    alice, session = people.account(), database.connect()
+    session.execute(ADMITTED, [alice.id])
+    forget = "SELECT * FROM pusher.forget(%s, 10000)"
+    began = session.execute("SELECT min(ran_at) FROM admission").fetchone()
+    forgotten, goes_on_at = session.execute(forget, began).fetchone()
+    assert 4_000 < forgotten < 4_300
+    assert pages(session, forget, [goes_on_at]) < PAGES
+    assert pages(session, forget, began) > 2 * PAGES  # what it would cost: nothing was cleaned up
