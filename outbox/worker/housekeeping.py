@@ -11,22 +11,27 @@ from uuid import UUID
 
 from delivery import projections
 from eventstore import blocks, projector
-from outbox import claims
+from outbox import admissions, claims
 from outbox.lines import Connection, Line
 from outbox.worker import clock
 from outbox.worker.faults import Faults, Pause
 
 EVERY_SECONDS = 0.25
 AT_ONCE_SECONDS = 0.05  # the job said that there is more
+FORGET_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`work` answers whether there is more to do at once; `found` hears when it did something."""
+    """`work` answers whether there is more to do at once; `found` hears when it did something.
+
+    A job that found no more to do comes again after `rest` seconds at the earliest.
+    """
 
     name: str
     work: Callable[[Connection], Awaitable[bool]]
     found: Callable[[], None] | None = None
+    rest: float = 0.0
 
 
 class Housekeeping:
@@ -54,6 +59,8 @@ class Housekeeping:
             turn.not_before = clock.now() + turn.pause.next()
             return False
         turn.pause.reset()
+        if not more:
+            turn.not_before = clock.now() + turn.job.rest
         if more and turn.job.found is not None:
             turn.job.found()
         return more
@@ -93,7 +100,19 @@ def outbox(*, busy: Callable[[], Sequence[UUID]], found: Callable[[], None]) -> 
     async def purge(connection: Connection) -> bool:
         return await claims.purge(connection) > 0
 
-    return [Job("tending", tend, found), Job("holding the excess", crowd), Job("purging", purge)]
+    admitted_since = admissions.FROM_THE_START
+
+    async def forget(connection: Connection) -> bool:
+        nonlocal admitted_since
+        more, admitted_since = await admissions.forget(connection, since=admitted_since)
+        return more
+
+    return [
+        Job("tending", tend, found),
+        Job("holding the excess", crowd),
+        Job("purging", purge),
+        Job("forgetting what was admitted", forget, rest=FORGET_SECONDS),
+    ]
 
 
 async def _seal(connection: Connection) -> bool:
