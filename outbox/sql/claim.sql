@@ -7,6 +7,7 @@
 --
 -- A row whose lease lapsed twice may be what kills workers. Such a suspect is claimed alone, one over all workers, and
 -- only by a claim that asks for it (`p_suspects`): it takes no other with it, and does not stand in the others' way.
+-- While its destination rests it is held like the others.
 --
 -- `more` says that rows were left behind that may be claimed at once. A claim whose slices were all of resting
 -- destinations says so by a row that has nothing else: there may be a hundred thousand of them before the next other.
@@ -33,15 +34,28 @@ DECLARE
     v_accounts uuid[];  v_deliveries uuid[];  v_destinations uuid[];  v_due timestamptz[];
     v_lapsed boolean[]; v_sizes int[];  v_held uuid[];  v_alone boolean;
     v_more boolean := false;
+    v_suspect outbox;
 BEGIN
     IF p_suspects AND NOT EXISTS (
         SELECT FROM outbox o WHERE o.lapses >= 2 AND o.fence <> 0 AND o.due_at > v_now
     ) THEN
-        SELECT ARRAY[r.account_id], ARRAY[r.delivery_id], ARRAY[r.due_at], ARRAY[r.fence <> 0 OR r.epoch < v_epoch]
-          INTO v_accounts, v_deliveries, v_due, v_lapsed
-          FROM (SELECT o.* FROM outbox o
-                 WHERE o.lapses >= 2 AND NOT o.held AND o.due_at <= v_now AND o.destination_id <> ALL (p_busy)
-                 ORDER BY o.due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS r;
+        FOR v_try IN 1 .. 8 LOOP
+            SELECT o.* INTO v_suspect FROM outbox o
+             WHERE o.lapses >= 2 AND NOT o.held AND o.due_at <= v_now AND o.destination_id <> ALL (p_busy)
+             ORDER BY o.due_at LIMIT 1 FOR UPDATE SKIP LOCKED;
+            EXIT WHEN NOT FOUND;
+            UPDATE outbox o SET held = true
+             WHERE o.account_id = v_suspect.account_id AND o.delivery_id = v_suspect.delivery_id
+               AND EXISTS (SELECT FROM lane l WHERE l.destination_id = o.destination_id
+                              AND l.resting AND l.probe IS DISTINCT FROM o.delivery_id)
+               AND EXISTS (SELECT FROM pusher.route r WHERE r.destination_id = o.destination_id AND r.active);
+            CONTINUE WHEN FOUND;
+            v_accounts := ARRAY[v_suspect.account_id];
+            v_deliveries := ARRAY[v_suspect.delivery_id];
+            v_lapsed := ARRAY[v_suspect.fence <> 0 OR v_suspect.epoch < v_epoch];
+            v_due := ARRAY[v_suspect.due_at];
+            EXIT;
+        END LOOP;
     END IF;
     v_alone := v_accounts IS NOT NULL;
 

@@ -383,6 +383,23 @@ def test_a_probe_whose_worker_died_makes_room_for_the_next(database, engine, sql
 
 
 @override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
+def test_what_killed_two_workers_waits_while_its_destination_rests_and_may_be_the_probe(database, engine, sql):
+    alice, bob = people.account(limit=100), people.account()
+    people.events(alice, ["1", "2", "3", "4"])
+    assert suspects(engine, sql, 4) == []
+    people.events(alice, ["5"])
+    fail(engine, 3)
+    people.events(bob, ["1"])
+    assert [claim.account_id for claim in engine.take(suspects=True)] == [bob.id]
+    assert rows(sql, "held AND lapses >= 2") == 4
+    sql.execute("UPDATE outbox SET due_at = due_at + interval '1 day' WHERE held AND lapses < 2")
+    probe_is_due(sql)
+    assert engine.tend() == 1
+    (probe,) = engine.take(suspects=True)
+    assert probe.lapses == 2
+
+
+@override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
 def test_a_row_held_while_its_lane_closed_is_found(database, engine, sql):
     alice = people.account(limit=100)
     people.events(alice, ["1"])
