@@ -23,7 +23,7 @@ from outbox.retry import Verdict
 
 ERASED = ("", b"")
 FROM_THE_START = UUID(int=0)
-LATE_COMMIT = timedelta(milliseconds=250)  # rows get their due_at before they commit: look back this far
+LATE_COMMIT = timedelta(milliseconds=250)  # rows get their due_at before they commit: most are seen at once
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """What one claim brought. `now` (Unix seconds) and `since` come from the database's clock.
+    """What one claim brought. `now` (Unix seconds) comes from the database's clock.
 
     `more`: rows were left behind that may be claimed at once, also when this claim brought none.
     """
@@ -63,7 +63,6 @@ class Batch:
     claims: tuple[Claim, ...]
     now: float
     lease_seconds: float
-    since: datetime | None
     more: bool = False
 
 
@@ -86,6 +85,41 @@ class Tended:
     goes_on_after: UUID
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Marks:
+    """No row due at the reading is older than `oldest`; or, if of none that was `busy`, than `oldest_free`.
+
+    `seconds`: how long the reading took. Old marks hide nothing that the reading saw. They are only too low,
+    and claims walk what died since. Nor do they hide what comes later: rows become due, and leases lapse, at
+    a time that was to come; accepting, retrying, releasing and tending make a row due at their own now or
+    later, and the marks are LATE_COMMIT below the reading's now. Only what takes longer than that to commit,
+    or comes after the database's clock was set back, is below them, whichever drain wrote it: until the next
+    reading, a second in general.
+    """
+
+    oldest: datetime
+    oldest_free: datetime
+    busy: frozenset[UUID]
+    seconds: float
+
+    def since(self, passed_over: Collection[UUID]) -> datetime:
+        """Where a claim begins: at `oldest` only if it looks at one that was busy: its rows may be older.
+
+        So a destination that is busy for ever keeps no claim low, and its rows go as soon as it has room.
+        """
+        return self.oldest_free if self.busy.issubset(passed_over) else self.oldest
+
+
+async def find_marks(connection: psycopg.AsyncConnection[Any], *, busy: Collection[UUID] = ()) -> Marks:
+    """Walks the dead head of the index: see outbox/sql/find_marks.sql."""
+    cursor = await connection.execute(
+        "SELECT * FROM pusher.find_marks(%b)", [list(busy)], prepare=True, binary=True
+    )
+    (row,) = await cursor.fetchall()
+    oldest, oldest_free, seconds = row
+    return Marks(oldest - LATE_COMMIT, oldest_free - LATE_COMMIT, frozenset(busy), seconds)
+
+
 async def claim(
     connection: psycopg.AsyncConnection[Any],
     *,
@@ -97,10 +131,10 @@ async def claim(
 ) -> Batch:
     """Lease up to `rows` due deliveries of about `size` bytes together, none for a destination in `busy`.
 
-    Pass the last batch's `since` back to spare the scan the index's dead head; None scans all of it, which
-    every worker does at least once a second. `suspects` asks for a row that lapsed twice, first: it comes
-    alone, one at a time over all workers, and without asking it never comes. Raises psycopg.DatabaseError
-    (DP001) after a restore that `manage.py after_restore` has not acknowledged.
+    `since` (see Marks) spares the scan the index's dead head; None scans all of it. `suspects` asks for a row
+    that lapsed twice, first: it comes alone, one at a time over all workers, and without asking it never
+    comes. Raises psycopg.DatabaseError (DP001) after a restore that `manage.py after_restore` has not
+    acknowledged.
     """
     cursor = await connection.execute(
         "SELECT * FROM pusher.claim(%s::smallint, %s, %s, %s, %b, %s, %s)",
@@ -112,17 +146,16 @@ async def claim(
     more = bool(answer and answer[0][-1])
     leased = [row[:-1] for row in answer if row[0] is not None]
     if not leased:
-        return Batch(claims=(), now=0.0, lease_seconds=settings.LEASE_SECONDS, since=since, more=more)
+        return Batch(claims=(), now=0.0, lease_seconds=settings.LEASE_SECONDS, more=more)
     contents = await _contents(connection, {row[2]: row[0] for row in leased})
-    *_, claimed_at, oldest_due = leased[0]
-    claims = tuple(Claim(*(*row[:-2], *contents.get(row[2], ERASED))) for row in leased)
+    claimed_at = leased[0][-1]
+    claims = tuple(Claim(*(*row[:-1], *contents.get(row[2], ERASED))) for row in leased)
     if erased := [claim for claim in claims if claim.event_id not in contents]:
         await settle(connection, [_without_content(claim) for claim in erased])
     return Batch(
         claims=tuple(claim for claim in claims if claim.event_id in contents),
         now=claimed_at.timestamp(),
         lease_seconds=settings.LEASE_SECONDS,
-        since=oldest_due - LATE_COMMIT,
         more=more,
     )
 
@@ -179,23 +212,30 @@ async def release(
     )
 
 
-async def tend(connection: psycopg.AsyncConnection[Any], *, after: UUID = FROM_THE_START) -> Tended:
+async def tend(
+    connection: psycopg.AsyncConnection[Any], *, after: UUID = FROM_THE_START, since: datetime | None = None
+) -> Tended:
     """Bring back held rows whose destinations are well again, and probes, of some hundred destinations."""
     cursor = await connection.execute(
-        "SELECT * FROM pusher.tend(%s, %s, %s)",
-        [after, settings.READY_PER_DESTINATION, timedelta(seconds=settings.LEASE_SECONDS)],
+        "SELECT * FROM pusher.tend(%s, %s, %s, %s)",
+        [after, settings.READY_PER_DESTINATION, timedelta(seconds=settings.LEASE_SECONDS), since],
         prepare=True,
     )
     row = await cursor.fetchone()
     return Tended(*row) if row else Tended(0, FROM_THE_START)
 
 
-async def crowd(connection: psycopg.AsyncConnection[Any], destination_ids: Collection[UUID]) -> int:
+async def crowd(
+    connection: psycopg.AsyncConnection[Any],
+    destination_ids: Collection[UUID],
+    *,
+    since: datetime | None = None,
+) -> int:
     """Hold the excess of destinations that the claim passed over because they were at their cap."""
     return await _count(
         connection,
-        "SELECT pusher.crowd(%b, %s, %s)",
-        [list(destination_ids), settings.READY_PER_DESTINATION, 5 * settings.READY_PER_DESTINATION],
+        "SELECT pusher.crowd(%b, %s, %s, %s)",
+        [list(destination_ids), settings.READY_PER_DESTINATION, 5 * settings.READY_PER_DESTINATION, since],
     )
 
 

@@ -2,8 +2,8 @@
 --
 -- A claimed row is due again when its lease ends, so one index finds both the waiting and the lapsed. Whoever
 -- finds a lapsed row records the interrupted attempt in the same transaction that begins the next: a duplicate may
--- happen, an unrecorded one may not. `p_since` is a low-water mark that spares the scan the dead entries at the
--- index's head; NULL scans all, which every worker does once a second.
+-- happen, an unrecorded one may not. `p_since` spares the scan the dead entries at the index's head, which an old
+-- snapshot keeps there: it is one of the marks of `pusher.find_marks`. NULL scans all.
 --
 -- A row whose lease lapsed twice may be what kills workers. Such a suspect is claimed alone, one over all workers, and
 -- only by a claim that asks for it (`p_suspects`): it takes no other with it, and does not stand in the others' way.
@@ -19,7 +19,7 @@ CREATE FUNCTION pusher.claim(
     p_suspects boolean)
 RETURNS TABLE (account_id uuid, delivery_id uuid, event_id uuid, destination_id uuid,
                attempt int, base int, fence bigint, lapses smallint, refusals smallint,
-               claimed_at timestamptz, oldest_due timestamptz, more boolean)
+               claimed_at timestamptz, more boolean)
 LANGUAGE plpgsql VOLATILE
 -- The plan must be the same with 10 rows and with 1,000,000: the index, in its order; and then row by row by the
 -- primary key, since a join could have been planned from the outbox's side while that was small.
@@ -31,8 +31,8 @@ DECLARE
     v_epoch int := pusher.epoch(p_scope);
     v_now timestamptz := clock_timestamp();
     v_fence bigint;
-    v_accounts uuid[];  v_deliveries uuid[];  v_destinations uuid[];  v_due timestamptz[];
-    v_lapsed boolean[]; v_sizes int[];  v_held uuid[];  v_alone boolean;
+    v_accounts uuid[];  v_deliveries uuid[];  v_destinations uuid[];
+    v_lapsed boolean[];  v_sizes int[];  v_held uuid[];  v_alone boolean;
     v_more boolean := false;
     v_suspect outbox;
 BEGIN
@@ -53,7 +53,6 @@ BEGIN
             v_accounts := ARRAY[v_suspect.account_id];
             v_deliveries := ARRAY[v_suspect.delivery_id];
             v_lapsed := ARRAY[v_suspect.fence <> 0 OR v_suspect.epoch < v_epoch];
-            v_due := ARRAY[v_suspect.due_at];
             EXIT;
         END LOOP;
     END IF;
@@ -62,9 +61,9 @@ BEGIN
     -- A slice that was all of resting destinations leaves room for the next: a few slices at most in one claim.
     FOR v_slice IN 1 .. 8 LOOP
         EXIT WHEN v_accounts IS NOT NULL;
-        SELECT array_agg(r.account_id), array_agg(r.delivery_id), array_agg(r.destination_id), array_agg(r.due_at),
+        SELECT array_agg(r.account_id), array_agg(r.delivery_id), array_agg(r.destination_id),
                array_agg(r.fence <> 0 OR r.epoch < v_epoch), array_agg(r.size)
-          INTO v_accounts, v_deliveries, v_destinations, v_due, v_lapsed, v_sizes
+          INTO v_accounts, v_deliveries, v_destinations, v_lapsed, v_sizes
           FROM (SELECT o.* FROM outbox o
                  WHERE NOT o.held AND o.due_at <= v_now AND o.due_at >= coalesce(p_since, '-infinity')
                    AND o.lapses < 2 AND o.destination_id <> ALL (p_busy)
@@ -116,7 +115,7 @@ BEGIN
     END LOOP;
     RETURN QUERY
     SELECT o.account_id, o.delivery_id, o.event_id, o.destination_id,
-           o.attempt, o.base, o.fence, o.lapses, o.refusals, v_now, v_due[1], v_more
+           o.attempt, o.base, o.fence, o.lapses, o.refusals, v_now, v_more
       FROM unnest(v_accounts, v_deliveries) AS i(account_id, delivery_id)
      CROSS JOIN LATERAL (SELECT * FROM outbox o
                           WHERE o.account_id = i.account_id AND o.delivery_id = i.delivery_id LIMIT 1) AS o

@@ -4,8 +4,9 @@
 -- It starts from the rows, not from the lanes: a row that was held while its lane was just closing is found here,
 -- whatever the lane says. The destinations are walked by a loose index scan: one step each, however many rows; a few
 -- hundred a call, from `p_after` on. The answer says where the next call goes on; nil: from the start.
--- Ready is what is due: what waits for its own time is in nobody's way.
-CREATE FUNCTION pusher.tend(p_after uuid, p_ready int, p_lease interval, OUT released int, OUT goes_on_after uuid)
+-- Ready is what is due: what waits for its own time is in nobody's way. It is counted from `p_since` on (see claim).
+CREATE FUNCTION pusher.tend(
+    p_after uuid, p_ready int, p_lease interval, p_since timestamptz, OUT released int, OUT goes_on_after uuid)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
@@ -53,6 +54,7 @@ BEGIN
         SELECT count(*) INTO v_ready
           FROM (SELECT FROM outbox o
                  WHERE o.destination_id BETWEEN v_destination AND v_destination AND NOT o.held AND o.due_at <= v_now
+                   AND o.due_at >= coalesce(p_since, '-infinity')
                  ORDER BY o.destination_id, o.due_at LIMIT p_ready) AS r;  -- only one index has this order
         CONTINUE WHEN v_ready > p_ready / 2;
         v_slice := 0;

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from delivery import projections
@@ -82,18 +83,23 @@ def history() -> list[Job]:
     ]
 
 
-def outbox(*, busy: Callable[[], Sequence[UUID]], found: Callable[[], None]) -> list[Job]:
-    """`busy`: which destinations this drain's claims pass over; `found` wakes it: held rows came back."""
+def outbox(
+    *, busy: Callable[[], Sequence[UUID]], found: Callable[[], None], since: Callable[[], datetime | None]
+) -> list[Job]:
+    """`busy`: which destinations this drain's claims pass over; `found` wakes it: held rows came back.
+
+    `since`: no ready row is older (see claims.Marks).
+    """
 
     async def crowd(connection: Connection) -> bool:
         passed_over = busy()
-        return bool(passed_over) and await claims.crowd(connection, passed_over) > 0
+        return bool(passed_over) and await claims.crowd(connection, passed_over, since=since()) > 0
 
     after = claims.FROM_THE_START
 
     async def tend(connection: Connection) -> bool:
         nonlocal after
-        tended = await claims.tend(connection, after=after)
+        tended = await claims.tend(connection, after=after, since=since())
         after = tended.goes_on_after
         return tended.released > 0
 

@@ -12,6 +12,8 @@ import contextlib
 import enum
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,7 +23,7 @@ from django.conf import settings
 from delivery.attempt import Sender
 from guard.addresses import Policy
 from outbox import claims, slots
-from outbox.claims import Batch, Claim
+from outbox.claims import Batch, Claim, Marks
 from outbox.lines import Line
 from outbox.worker import clock, housekeeping, leases, routes, stopping
 from outbox.worker.faults import Faults, Pause
@@ -35,6 +37,9 @@ from outbox.worker.settler import Settler
 logger = logging.getLogger("outbox.worker")
 
 POLL_SECONDS = 1.0  # enough by itself, should every notification get lost
+MARKS_SHARE = 20  # so many times what reading the marks took goes by before the next reading
+MARKS_SECONDS = 10.0  # but no longer: until then they may hide what committed late (see claims.Marks)
+MARKS_GRACE_SECONDS = 5.0  # a reading that is later than this has failed
 LOOK_SECONDS = 0.1  # how often we look whether to stop
 BREATH_SECONDS = 0.004  # under load, so that a claim brings more than a row or two
 HAND_OVER_SECONDS = 1.0  # what is still in flight then no longer keeps the successor waiting
@@ -71,9 +76,9 @@ class Drain:
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._settler = Settler(self._lines["settle"], self._faults, returned=self._woken.set)
         self._pulse = Pulse(self._lines["pulse"], slot=slot, owner=self._owner, wake=self._woken.set)
-        self._claimed = Batch((), 0.0, 0.0, None)
+        self._marks: Marks | None = None
+        self._marks_until = 0.0
         self._hungry = False  # the last claim left something behind
-        self._full_scan_at = 0.0
         self._suspects_at = 0.0
         self._more_suspects = False  # the last claim that asked for one got one
         self._suspect_seconds = 0.0  # what it took
@@ -110,6 +115,7 @@ class Drain:
         background = [
             asyncio.create_task(task) for task in (self._settler.run(), self._watch(), *self._keep_house())
         ]
+        background.append(asyncio.create_task(self._forever("reading the marks", self._follow_marks)))
         pulse = asyncio.create_task(self._forever("renewing the slot", self._pulse.beat))
         claiming = asyncio.create_task(self._forever("claiming", self._claim_next))
         try:
@@ -127,7 +133,11 @@ class Drain:
             await _cancel(claiming, pulse, *background)
 
     def _keep_house(self) -> list[Coroutine[Any, Any, None]]:
-        outbox = housekeeping.outbox(busy=self._flights.busy, found=self._woken.set)
+        outbox = housekeeping.outbox(
+            busy=self._flights.busy,
+            found=self._woken.set,
+            since=partial(self._since, frozenset()),
+        )
         return [
             Housekeeping(self._lines["outbox"], self._faults, outbox).run(),
             Housekeeping(self._lines["history"], self._faults, housekeeping.history()).run(),
@@ -189,31 +199,39 @@ class Drain:
         return 2 * self._flights.rows_free >= rows and 2 * self._flights.bytes_free >= size
 
     async def _claim(self, rows: int, size: int) -> Batch:
-        # The low-water mark would hide the older rows of a destination that was passed over.
-        everything = self._passed_over or clock.now() >= self._full_scan_at
         suspects = clock.now() >= self._suspects_at
-        if everything:
-            self._full_scan_at = clock.now() + POLL_SECONDS
-        self._claimed = await self._lines["claim"].run(
+        batch = await self._lines["claim"].run(
             partial(
                 claims.claim,
                 rows=rows,
                 size=size,
                 busy=list(self._passed_over),
-                since=None if everything else self._claimed.since,
+                since=self._since(self._passed_over),
                 suspects=suspects,
             )
         )
         if suspects:
-            self._more_suspects = any(map(_is_suspect, self._claimed.claims))
+            self._more_suspects = any(map(_is_suspect, batch.claims))
             self._suspects_at = clock.now() + POLL_SECONDS
-        elif (
-            not (self._claimed.claims or self._claimed.more)
-            and self._more_suspects
-            and self._suspect_was_quick()
-        ):
+        elif not (batch.claims or batch.more) and self._more_suspects and self._suspect_was_quick():
             self._suspects_at = min(self._suspects_at, clock.now())  # nothing else waits
-        return self._claimed
+        return batch
+
+    async def _follow_marks(self) -> None:
+        """Beside the claims and not between them: what is waiting to be claimed waits for no reading."""
+        before = self._marks
+        marks = await self._lines["outbox"].run(partial(claims.find_marks, busy=self._flights.busy()))
+        pause = min(max(POLL_SECONDS, MARKS_SHARE * marks.seconds), MARKS_SECONDS)
+        self._marks, self._marks_until = marks, clock.now() + pause + MARKS_GRACE_SECONDS
+        if before and marks.oldest_free < before.oldest_free:
+            self._woken.set()  # there is what the last claims did not see
+        await asyncio.sleep(pause)
+
+    def _since(self, passed_over: AbstractSet[UUID]) -> datetime | None:
+        """None while no reading succeeds: old marks would hide all the while what committed late."""
+        if self._marks is None or clock.now() > self._marks_until:
+            return None
+        return self._marks.since(passed_over)
 
     def _suspect_was_quick(self) -> bool:
         return self._suspect_seconds < QUICK_SUSPECT_SECONDS

@@ -251,18 +251,6 @@ def test_a_destination_at_its_cap_is_passed_over(database, engine):
     assert [claim.destination_id for claim in engine.take(busy=[busy])] == [free]
 
 
-def test_the_low_water_mark_hides_nothing_for_long(database, engine, sql):
-    alice = people.account(limit=100)
-    people.events(alice, ["1", "2"])
-    batch = engine.claim(rows=10, size=BIG)
-    sql.execute(
-        "UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour', fence = 0 WHERE delivery_id = %s",
-        [batch.claims[0].delivery_id],
-    )
-    assert engine.take(since=batch.since) == []
-    assert len(engine.take(since=None)) == 1
-
-
 # --- Circuits
 
 
