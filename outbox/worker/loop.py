@@ -42,6 +42,7 @@ MARKS_SECONDS = 10.0  # but no longer: until then they may hide what committed l
 MARKS_GRACE_SECONDS = 5.0  # a reading that is later than this has failed
 LOOK_SECONDS = 0.1  # how often we look whether to stop
 BREATH_SECONDS = 0.004  # under load, so that a claim brings more than a row or two
+PACE_SECONDS = 0.01  # from a claim that brought something to the next: each has a price of its own
 HAND_OVER_SECONDS = 1.0  # what is still in flight then no longer keeps the successor waiting
 SETTLING_SECONDS = 2.0  # of the grace: to write down what has landed
 LEAVING_SECONDS = 3.0  # of the grace: for the processes around the drain to end
@@ -83,6 +84,7 @@ class Drain:
         self._more_suspects = False  # the last claim that asked for one got one
         self._suspect_seconds = 0.0  # what it took
         self._claim_at = 0.0
+        self._brought_at = 0.0  # when a claim last began that brought something
         self._passed_over: set[UUID] = set()  # busy at the last claim, so its rows were not looked at
         self._end_by = self._until
 
@@ -168,6 +170,7 @@ class Drain:
         taken = sum(len(claim.body) for claim in batch.claims)
         self._hungry = batch.more or 2 * taken > size
         if batch.claims:
+            self._brought_at = began
             await self._start(leases.of(batch, began=began))
 
     async def _worth_claiming(self) -> bool:
@@ -180,6 +183,8 @@ class Drain:
                     await self._woken.wait()
         if self._flights.under_way > settings.DRAIN_CONCURRENCY // 8:
             await asyncio.sleep(BREATH_SECONDS)
+        if not self._hungry and (pause := self._brought_at + PACE_SECONDS - clock.now()) > 0:
+            await asyncio.sleep(pause)
         if not self._room():
             self._claim_at = clock.now() + LOOK_SECONDS
             return False
@@ -239,12 +244,12 @@ class Drain:
     async def _start(self, batch: Sequence[Lease]) -> None:
         destinations = {lease.claim.destination_id for lease in batch}
         try:
-            reading = await routes.read(self._lines["claim"], destinations, self._faults)
+            if new := self._sending.unknown(destinations):
+                self._sending.know(await routes.read(self._lines["claim"], new, self._faults), new)
         except BaseException:
             for lease in batch:
                 self._settler.release(lease)
             raise
-        self._sending.know(reading, destinations)
         if _is_suspect(batch[0].claim):
             began = clock.now()
             await self._start_alone(batch[0])

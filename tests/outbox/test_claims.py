@@ -371,7 +371,9 @@ def test_a_probe_whose_worker_died_makes_room_for_the_next(database, engine, sql
 
 
 @override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)
-def test_what_killed_two_workers_waits_while_its_destination_rests_and_may_be_the_probe(database, engine, sql):
+def test_what_killed_two_workers_waits_while_its_destination_rests_and_may_be_the_probe(
+    database, engine, sql
+):
     alice, bob = people.account(limit=100), people.account()
     people.events(alice, ["1", "2", "3", "4"])
     assert suspects(engine, sql, 4) == []
