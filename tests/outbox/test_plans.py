@@ -242,7 +242,6 @@ SELECT %s, clock_timestamp() - n * interval '10 milliseconds' - interval '2 seco
 
 def pages(connection, statement, values):
     """How many pages the statement looked at, with all that its functions did."""
-    connection.execute(statement, values, prepare=True, binary=True)  # the system catalogs are read once
     ((plan,),) = connection.execute(BUFFERS + statement, values, binary=True).fetchall()
     return plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
 
@@ -273,6 +272,7 @@ def test_what_was_admitted_and_forgotten_is_never_walked_by_accepts(database, pi
     assert accepting() < before + PAGES
     with database.connect_owner() as owner:
         owner.execute("VACUUM ANALYZE admission")  # new statistics, and no dead row may go
+    accepting()  # plans anew, which reads the catalogs
     assert accepting() < before + PAGES
 
 
@@ -280,8 +280,8 @@ def test_no_other_accounts_runs_are_read(database):
     alice, bob, session = people.account(limit=1000), people.account(), database.connect()
     with database.connect_owner() as owner:
         owner.execute("VACUUM ANALYZE admission")
-    statement, values = people.accepting(alice, [str(uuid7())])
-    before = pages(session, statement, values)
+    for _ in range(WARM_UP):
+        before = pages(session, *people.accepting(alice, [str(uuid7())]))
     session.execute(
         "INSERT INTO admission (account_id, ran_at, admitted)"
         " SELECT %s, clock_timestamp() + n * interval '1 ms', 1 FROM generate_series(-1000, 9000) AS n",
