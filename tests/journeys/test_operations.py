@@ -1,6 +1,6 @@
 """What may an operator do while traffic flows? Restart, change every key, and restore a dump elsewhere.
 
-All tests share one gateway: two web processes behind a balancer, and a worker.
+One gateway sees all of it: two web processes behind a balancer, and a worker.
 """
 
 import base64
@@ -9,30 +9,36 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests import databases
 from tests.faults import client
 from tests.faults.deployment import Account, wait_for
 from tests.faults.receiver import Control
 from tests.journeys import clusters
 from tests.journeys.gateway import Gateway
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-
-@pytest.fixture(scope="module")
-def gateway(template, django_db_blocker, tmp_path_factory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("gateway")
+@pytest.fixture
+def gateway(database, tmp_path) -> Iterator[Gateway]:
     with (
-        django_db_blocker.unblock(),
-        databases.copy(template, "operations") as database,
-        Control(folder / "sightings.jsonl") as receiver,
-        Gateway(database, folder, receiver) as running,
+        Control(tmp_path / "sightings.jsonl") as receiver,
+        Gateway(database, tmp_path, receiver) as running,
     ):
         yield running
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_nobody_notices_an_operator_at_work(gateway, tmp_path, subtests):
+    with subtests.test("a rolling restart brings new keys"):
+        _restart_with_new_keys(gateway)
+    with subtests.test("the token and the signing secret change"):
+        _rotate(gateway)
+    with subtests.test("a dump taken under load is restored elsewhere"):
+        _restore(gateway, tmp_path)
 
 
 @contextlib.contextmanager
@@ -62,7 +68,7 @@ def _count(gateway: Gateway, what: str) -> int:
     return gateway.database.connect().execute(f"SELECT count(*) FROM {what}").fetchone()[0]
 
 
-def test_a_rolling_restart_brings_new_keys_and_shows_the_client_no_error(gateway):
+def _restart_with_new_keys(gateway: Gateway) -> None:
     key = "k2:" + base64.b64encode(secrets.token_bytes(32)).decode()
     browser = httpx.Client(base_url=gateway.api.base_url)
     with browser, unnoticed(gateway, "rolling"):
@@ -80,11 +86,12 @@ def test_a_rolling_restart_brings_new_keys_and_shows_the_client_no_error(gateway
         gateway.environment["ENCRYPTION_KEYS"] = key
         gateway.restart_worker()  # it opens headers and signing secrets by the new key alone
         time.sleep(1)
+    assert gateway.balancer.counted["no answer"] > 0, "nobody asked while one was away"
     under_another = "encrypted_headers !~ '^k2[.]' OR encrypted_signing_secret !~ '^k2[.]'"
     assert _count(gateway, f"accounts_destination WHERE {under_another}") == 0
 
 
-def test_the_token_and_the_signing_secret_change_under_load(gateway):
+def _rotate(gateway: Gateway) -> None:
     with unnoticed(gateway, "rotated") as (account, load):
         at = f"/accounts/{account.id}"
         made = gateway.call("POST", f"{at}/token/rotate/", overlap_seconds=2)
@@ -102,17 +109,17 @@ def _status(gateway: Gateway, token: str) -> int:
     return httpx.post(f"{gateway.url}/server/incoming_data", headers=headers, json={}).status_code
 
 
-def test_a_dump_taken_under_load_is_restored_elsewhere(gateway, tmp_path):
+def _restore(gateway: Gateway, folder: Path) -> None:
     """It sends nothing until `after_restore`; then it has all that was acknowledged before the dump."""
-    dump = tmp_path / "dump"
+    dump = folder / "dump"
     with unnoticed(gateway, "dumped") as (account, load):
         time.sleep(1)
         dumped_at = time.time()
         clusters.dump(gateway.database.owner_url, dump)
         time.sleep(0.5)
-    gateway.check_invariants()  # also for what the tests before have left
+    gateway.check_invariants()  # also for what went before
     before = len(gateway.sightings(account))
-    with clusters.Cluster(tmp_path / "new", dump, gateway.environment) as new:
+    with clusters.Cluster(folder / "new", dump, gateway.environment) as new:
         with new.worker() as said:
             wait_for(lambda: "after_restore" in said.read_text(), "the worker to say what it waits for")
             time.sleep(1)
