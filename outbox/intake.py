@@ -33,7 +33,7 @@ BATCH_BYTES = 4 << 20
 PATIENCE_SECONDS = 2.0  # for the database, and for an account's gate
 STATEMENT_MS = 1_800
 BUSY_PAUSE_SECONDS = 0.004
-GATHER_SECONDS = 0.002  # each call has a price of its own: while events come several at a time, more go with one
+GATHER_SECONDS = 0.002  # each call has a price of its own: of events that come together, more go with one
 SALT_BYTES = 16
 ATTEMPTS_AT_CONFLICT = 4
 
