@@ -73,7 +73,7 @@ requirements: ## pin anew what pyproject.toml asks for, with hashes
 	$(COMPILE) --upgrade pyproject.toml -o requirements/base.txt
 	$(COMPILE) --upgrade --extra dev -c requirements/base.txt pyproject.toml -o requirements/dev.txt
 
-audit: sync-base ## is a vulnerability known in what we install? (asks pypi.org; says so where it can't)
+audit: sync-base ## is a vulnerability known in what we install? (asks PyPI; says so where it can't)
 	@$(PY) requirements/audit.py
 
 clean: ## remove what can be made again (not .data)

@@ -71,7 +71,7 @@ def main() -> int:
     if found.status == COULD_NOT_TELL:
         sys.stdout.write(
             f"NOT AUDITED: {found.looked_up} packages were looked up, {len(found.skipped) or 'all'} not."
-            f" Run `make audit` where pypi.org answers.\n"
+            f" Run `make audit` where PyPI answers.\n"
         )
         sys.stdout.write("" if found.skipped else f"{said}\n")
     elif not found.vulnerable:
