@@ -239,11 +239,12 @@ class Interleavings(RuleBasedStateMachine):
     @rule()
     def a_transaction_is_opened(self):
         """It does something later, or nothing: the blocks have to do without it until then."""
-        if not self.early:
-            process = self.begun()
-            process.run("SELECT pg_current_xact_id()::text")
-            self.early.append(process)
-            self.opened_at = len(self.model.deliveries)
+        while self.early:
+            self.finish(self.early.pop(), list, End.WELL)
+        process = self.begun()
+        process.run("SELECT pg_current_xact_id()::text")
+        self.early.append(process)
+        self.opened_at = len(self.model.deliveries)
 
     # --- the outbox ---
 
@@ -252,13 +253,17 @@ class Interleavings(RuleBasedStateMachine):
         for who in (0, 1):
             self.accept(End.WELL, who, {1, 2, 3})
         self.a_transaction_is_opened()
-        self.a_worker_works(4, Wish.RETRY)
+        self.a_worker_works(4, Wish.RETRY, End.WELL)
 
-    @rule(rows=st.integers(1, 4), wish=st.sampled_from([*Wish, Wish.EXHAUSTED]))
-    def a_worker_works(self, rows, wish):
+    @rule(
+        rows=st.integers(1, 4),
+        wish=st.sampled_from([*Wish, Wish.EXHAUSTED]),
+        end=st.sampled_from([End.WELL, End.LATE]),
+    )
+    def a_worker_works(self, rows, wish, end):
         """So that all goes on, whatever else is done: nobody dies here. The first of its leases it keeps."""
         kept, *taken = self.taken(End.WELL, rows, suspects=True) or [None]
-        self.send_and_settle_these(End.WELL, [(lease, wish) for lease in taken])
+        self.send_and_settle_these(end, [(lease, wish) for lease in taken])
         self.leases += [kept] if kept else []
 
     @rule(
