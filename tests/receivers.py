@@ -160,7 +160,12 @@ class Receiver:
         self._ready.set()
         await self._stop.wait()
         server.close()
+        await asyncio.sleep(0)  # what was accepted just now gets its task, and is in `_tasks`
         await self._hang_up()
+        if hasattr(server, "abort_clients"):  # from Python 3.13 on: also those in the middle of a handshake
+            server.abort_clients()
+        for _ in range(3):  # an aborted transport closes its socket in one of the loop's next turns
+            await asyncio.sleep(0)
 
     async def _hang_up(self) -> None:
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
