@@ -314,8 +314,10 @@ class _Protocol(ResponseHandler):
         error = self.exception()
         if self._read_bytes > self._most_bytes:
             self._overflow()
-        elif error is not None and self._payload is not None:
-            self._payload.set_exception(error)  # aiohttp forgets it: a bad chunk would wait for the deadline
+        elif error is not None:
+            if self._payload is not None:
+                self._payload.set_exception(error)  # aiohttp forgets it: a bad chunk would wait till the end
+            self.drop()  # now: aiohttp closes it twice, and after that asyncio's TLS can't be aborted
 
     def _overflow(self) -> None:
         self.overflowed = True
