@@ -130,12 +130,16 @@ def _bound(results: list[Result]) -> list[str]:
         for number, verdict in result.invariants.items():
             verdicts[number].append(verdict)
     held = [number for number, found in verdicts.items() if all(one.startswith("ok") for one in found)]
-    number = sum(result.kills for result in results)
+    judged = [result for result in results if result.is_judged]
+    number = sum(result.kills for result in judged)
     failed = [result for result in results if not result.passed]
-    events = sum(result.judgement.acknowledged for result in results)
-    told = (
-        f"**{number} kills, {events:,} events acknowledged, {sum(r.judgement.lost for r in results)} lost.** "
-    )
+    events = sum(result.judgement.acknowledged for result in judged)
+    lost = sum(result.judgement.lost for result in judged)
+    told = f"**{number} kills, {events:,} events acknowledged, {lost} lost.** "
+    if unjudged := [result for result in results if not result.is_judged]:
+        kills = sum(result.kills for result in unjudged)
+        names = ", ".join(result.fault for result in unjudged)
+        told += f"Not counted, since nobody could judge it: {names} ({kills} kills). "
     if failed:
         why = [
             f"- `{result.fault}`, seed {result.seed}: {result.wrong[0].splitlines()[0]}" for result in failed
@@ -173,6 +177,8 @@ def _row(begin: str, results: list[Result]) -> str:
     slowest = max(result.drain_seconds for result in results)
     seeds = ", ".join(dict.fromkeys(result.seed.partition(":")[0] for result in results))
     end = "ok" if all(result.passed for result in results) else "**failed**"
+    if not all(result.is_judged for result in results):
+        end += ", not judged"
     cells = [begin, seeds, *map(str, numbers), _explained(results), f"{slowest:.1f} s", end]
     return f"| {' | '.join(cells)} |"
 

@@ -126,8 +126,18 @@ def test_the_black_box_checks_signatures_as_the_standard_says(right: bool) -> No
 
 
 def test_a_bound_is_claimed_only_when_nothing_failed() -> None:
-    well = Result("worker", "kill -9", "1:worker", kills=300)
+    well = Result("worker", "kill -9", "1:worker", kills=300, invariants={"I1": "ok"})
     ill = dataclasses.replace(well, wrong=["1 were lost"])
 
     assert "3/300 = 1.00%" in report._bound([well])[0]
     assert "3/" not in report._bound([well, ill])[0]
+
+
+def test_what_nobody_could_judge_is_not_counted() -> None:
+    well = Result("worker", "kill -9", "1:worker", kills=240, invariants={"I1": "ok"})
+    left = Result("worker", "kill -9", "2:worker", kills=60, wrong=["waited 60 s in vain"])
+
+    told = report._bound([well, left])[0]
+    assert told.startswith("**240 kills")
+    assert "nobody could judge it: worker (60 kills)" in told
+    assert "not judged" in report._row("60", [left])

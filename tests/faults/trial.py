@@ -54,6 +54,11 @@ class Result:
     def passed(self) -> bool:
         return not self.wrong
 
+    @property
+    def is_judged(self) -> bool:
+        """Ledger, sightings and store were held against each other: what it counts is known."""
+        return bool(self.invariants)
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
