@@ -26,9 +26,7 @@ DECLARE
     v_locked uuid[];
     v_accounts uuid[];  v_limits int[];  v_outcomes text[];  v_leads bigint[];
     v_events uuid[];    v_received timestamptz[];  v_deliveries int[];
-    v_sizes int[];      v_gates jsonb := '{}';  v_fanned int[];
-    v_gate record;      v_admission record;
-    v_ran_at timestamptz[];  v_admitted int[];  v_last timestamptz;
+    v_sizes int[];      v_gates jsonb;  v_ahead uuid[];  v_fanned int[];
     v_new_accounts uuid[];  v_new_events uuid[];  v_new_digests bytea[];  v_new_datas jsonb[];
 BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
@@ -73,24 +71,43 @@ BEGIN
     -- The limit: one reading of the clock, one run per account. Known ids spend nothing. Only the last second is read:
     -- what died before it may lie there for hours, as long as an old transaction is open.
     v_now := clock_timestamp();
-    FOR v_gate IN
-        SELECT i.account_id, min(i.rate_limit) AS rate_limit, count(*)::int AS wanted
+    WITH wanted AS (
+        SELECT i.account_id, min(i.rate_limit) AS rate_limit, count(*)::int AS events
           FROM unnest(v_accounts, v_limits, v_outcomes, v_leads)
                WITH ORDINALITY AS i(account_id, rate_limit, outcome, lead, n)
          WHERE i.outcome = 'new' AND i.lead = i.n
          GROUP BY i.account_id
-    LOOP
-        SELECT array_agg(r.ran_at), array_agg(r.admitted), max(r.ran_at) INTO v_ran_at, v_admitted, v_last
-          FROM admission r WHERE r.account_id = v_gate.account_id AND r.ran_at >= v_now - interval '1 second';
-        v_admission := pusher.admit(v_ran_at, v_admitted, v_gate.rate_limit, v_gate.wanted, v_now);
+    ), decided AS MATERIALIZED (
+        -- Most have room for more than they want: then the sum is enough, and the runs need not be weighed.
+        SELECT w.account_id, h.last, coalesce(a.granted, w.events) AS granted,
+               coalesce(a.remaining, w.rate_limit - h.used - w.events) AS remaining,
+               coalesce(a.retry_after_ms, 0) AS retry_after_ms
+          FROM wanted w
+         CROSS JOIN LATERAL (
+               SELECT coalesce(sum(r.admitted) FILTER (WHERE r.ran_at <= v_now + interval '1 second'), 0)::int AS used,
+                      max(r.ran_at) AS last
+                 FROM admission r
+                WHERE r.account_id = w.account_id AND r.ran_at >= v_now - interval '1 second') AS h
+          LEFT JOIN LATERAL (
+               SELECT x.*
+                 FROM (SELECT array_agg(r.ran_at) AS ran_at, array_agg(r.admitted) AS admitted
+                         FROM admission r
+                        WHERE r.account_id = w.account_id AND r.ran_at >= v_now - interval '1 second'
+                       HAVING h.used + w.events >= w.rate_limit) AS r
+                CROSS JOIN pusher.admit(r.ran_at, r.admitted, w.rate_limit, w.events, v_now) AS x) AS a ON true
+    ), put AS (
         INSERT INTO admission (account_id, ran_at, admitted)
-        SELECT v_gate.account_id, v_now, v_admission.granted WHERE v_admission.granted > 0;
-        IF v_last > v_now + interval '1 second' THEN
-            -- The clock was set back. It will pass these moments again, and what ran then must not count again.
-            DELETE FROM admission WHERE account_id = v_gate.account_id AND ran_at > v_now + interval '1 second';
-        END IF;
-        v_gates := v_gates || jsonb_build_object(v_gate.account_id, to_jsonb(v_admission));
-    END LOOP;
+        SELECT d.account_id, v_now, d.granted FROM decided d WHERE d.granted > 0
+    )
+    SELECT coalesce(jsonb_object_agg(d.account_id, jsonb_build_object(
+               'granted', d.granted, 'remaining', d.remaining, 'retry_after_ms', d.retry_after_ms)), '{}'),
+           array_agg(d.account_id) FILTER (WHERE d.last > v_now + interval '1 second')
+      INTO v_gates, v_ahead
+      FROM decided d;
+    IF v_ahead IS NOT NULL THEN
+        -- The clock was set back. It will pass these moments again, and what ran then must not count again.
+        DELETE FROM admission r WHERE r.account_id = ANY (v_ahead) AND r.ran_at > v_now + interval '1 second';
+    END IF;
 
     -- An item that repeats another's id within the batch shares its fate: a duplicate of what was just accepted.
     SELECT array_agg(CASE WHEN i.outcome <> 'new' THEN i.outcome
