@@ -4,15 +4,16 @@
 -- (A copy of the data directory that was started as if after a crash can't be told from the original.)
 CREATE FUNCTION pusher.epoch(p_scope smallint) RETURNS int LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    v_epoch int;
+    v_server record := pusher.server();
+    v_newest record;
 BEGIN
-    SELECT h.epoch INTO v_epoch
-      FROM (SELECT * FROM history WHERE scope = p_scope ORDER BY epoch DESC LIMIT 1) h, pusher.server() s
-     WHERE (h.system_identifier, h.timeline, h.database) = (s.system_identifier, s.timeline, s.database);
-    IF v_epoch IS NULL THEN
+    SELECT h.epoch, h.system_identifier, h.timeline, h.database INTO v_newest
+      FROM history h WHERE h.scope = p_scope ORDER BY h.epoch DESC LIMIT 1;
+    IF (v_newest.system_identifier, v_newest.timeline, v_newest.database)
+       IS DISTINCT FROM (v_server.system_identifier, v_server.timeline, v_server.database) THEN
         RAISE EXCEPTION 'this database was restored or recovered: run manage.py after_restore'
             USING ERRCODE = 'DP001';
     END IF;
-    RETURN v_epoch;
+    RETURN v_newest.epoch;
 END
 $$;
