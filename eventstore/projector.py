@@ -20,7 +20,7 @@ _PROJECT = "SELECT pusher.project(%s, %s)"
 async def catch_up(connection: psycopg.AsyncConnection[Any], name: str, *, blocks: int = BLOCKS) -> int:
     """Bring a projection forward by up to so many blocks. Returns those applied: 0 when another is at it."""
     outside_of_transactions(connection)
-    row = await (await connection.execute(_PROJECT, [name, blocks])).fetchone()
+    row = await (await connection.execute(_PROJECT, [name, blocks], prepare=True)).fetchone()
     return row[0] if row else 0
 
 

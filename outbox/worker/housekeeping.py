@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from delivery import projections
@@ -17,8 +17,10 @@ from outbox.lines import Connection, Line
 from outbox.worker import clock
 from outbox.worker.faults import Faults, Pause
 
-EVERY_SECONDS = 0.25
+EVERY_SECONDS = 0.2
+SEAL_SECONDS = 0.15
 AT_ONCE_SECONDS = 0.05  # the job said that there is more
+BLOCK_AGE = timedelta(seconds=0.1)  # at least, from block to block, however many drains offer to seal
 FORGET_SECONDS = 5.0
 
 
@@ -38,8 +40,11 @@ class Job:
 class Housekeeping:
     """One per connection: its jobs follow one another; one that fails rests for a while, alone."""
 
-    def __init__(self, line: Line, faults: Faults, jobs: Sequence[Job]) -> None:
+    def __init__(
+        self, line: Line, faults: Faults, jobs: Sequence[Job], *, every: float = EVERY_SECONDS
+    ) -> None:
         self._line = line
+        self._every = every
         self._faults = faults
         self._jobs = [_Turn(job) for job in jobs]
 
@@ -49,7 +54,7 @@ class Housekeeping:
             for turn in self._jobs:
                 if turn.not_before <= clock.now():
                     more |= await self._do(turn)
-            pace = AT_ONCE_SECONDS if more else EVERY_SECONDS
+            pace = AT_ONCE_SECONDS if more else self._every
             await asyncio.sleep(random.uniform(0.8, 1.2) * pace)  # noqa: S311 - drains should not march in step
 
     async def _do(self, turn: "_Turn") -> bool:
@@ -74,9 +79,13 @@ class _Turn:
     not_before: float = 0.0
 
 
-def history() -> list[Job]:
+def sealing() -> list[Job]:
+    """Apart from those that follow it, however long they take: nothing has its place before it is sealed."""
+    return [Job("sealing", _seal)]
+
+
+def projecting() -> list[Job]:
     return [
-        Job("sealing", _seal),
         Job("projecting", _project),
         Job("counting", _count),
         Job("sweeping the log", _sweep),
@@ -121,8 +130,11 @@ def outbox(
     ]
 
 
+# A block's worth of time is all that these are behind, and it comes by itself: there is never more to do at
+# once. (After a stall each brings ten thousand events and more.)
 async def _seal(connection: Connection) -> bool:
-    return bool(await blocks.seal(connection))
+    await blocks.seal(connection, age=BLOCK_AGE)
+    return False
 
 
 async def _sweep(connection: Connection) -> bool:
@@ -130,8 +142,10 @@ async def _sweep(connection: Connection) -> bool:
 
 
 async def _project(connection: Connection) -> bool:
-    return bool(await projector.catch_up(connection, projections.NAME))
+    await projector.catch_up(connection, projections.NAME)
+    return False
 
 
 async def _count(connection: Connection) -> bool:
-    return bool(await projector.catch_up(connection, projections.TOTALS))
+    await projector.catch_up(connection, projections.TOTALS)
+    return False

@@ -152,7 +152,7 @@ def test_the_workers_keep_them(database: Database):
 
     async def keep_house() -> None:
         async with await connections.connect() as own:
-            for job in housekeeping.history():
+            for job in (*housekeeping.sealing(), *housekeeping.projecting()):
                 await job.work(own)
 
     asyncio.run(keep_house())
