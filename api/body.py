@@ -1,8 +1,9 @@
 """How is a request's body read? Whole, never longer than it said, and within a time that is ours."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from config.deadlines import within
 
 type Message = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
@@ -44,7 +45,7 @@ async def read(
     Raises TooSlow, WrongLength.
     """
     try:
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             return await _read(receive, expected, arrived)
     except TimeoutError:
         raise TooSlow from None

@@ -1,7 +1,6 @@
 """The front door: make one attempt at one delivery, and say what became of it."""
 
 import asyncio
-import dataclasses
 import functools
 import logging
 import ssl
@@ -11,6 +10,7 @@ from typing import Self
 
 import yarl
 
+from config.deadlines import within
 from delivery import message as messages
 from delivery import outcome as outcomes
 from delivery import transport
@@ -53,7 +53,7 @@ class Sender:
             try:
                 composed = self._prepare(message, target, now=int(now))
                 trip.url = _parsed(composed.url) if composed.body is not None else _url(composed.url)
-                async with asyncio.timeout(target.timeout_seconds):
+                async with within(target.timeout_seconds):
                     answer = await self._transport.exchange(composed, trip)
             except AttemptError as error:
                 reason, detail, retry_after = error.reason, error.detail, None
@@ -78,7 +78,7 @@ class Sender:
         try:
             url = self._checked(target.url, target.headers)
             if url != target.url:
-                target = dataclasses.replace(target, url=url)
+                target = target._replace(url=url)
             return messages.compose(message, target, now=now)
         except urls.AddressRefused as error:
             raise AttemptError(Reason.BLOCKED, error.reason) from error
