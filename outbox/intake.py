@@ -7,6 +7,7 @@ told `unavailable`, and the client's repost of the same event id finds out what 
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -33,7 +34,7 @@ BATCH_BYTES = 4 << 20
 PATIENCE_SECONDS = 2.0  # for the database, and for an account's gate
 STATEMENT_MS = 1_800
 BUSY_PAUSE_SECONDS = 0.004
-GATHER_SECONDS = 0.002  # each call has a price of its own: of events that come together, more go with one
+PACE_SECONDS = 0.012  # from call to call: each has a price of its own, so those who come together share it
 SALT_BYTES = 16
 ATTEMPTS_AT_CONFLICT = 4
 
@@ -120,6 +121,8 @@ class Intake:
         self._busy: collections.deque[_Item] = collections.deque()
         self._under_way: list[_Item] = []
         self._arrived = asyncio.Event()
+        self._enough = asyncio.Event()  # as many wait as a batch had the last time
+        self._most = 0
         self._stopping = False
         self._line = Line("intake", statement_timeout_ms=STATEMENT_MS)
         self._waker = wake.Waker()
@@ -135,6 +138,7 @@ class Intake:
         """Refuse what still waits, finish the commit that is under way, close."""
         self._stopping = True
         self._arrived.set()
+        self._enough.set()
         serving, expiring = self._tasks
         await asyncio.wait([serving], timeout=PATIENCE_SECONDS)
         for task in self._tasks:
@@ -152,6 +156,8 @@ class Intake:
         item = _Item(submission, asyncio.get_running_loop().create_future(), deadline, uuid7())
         self._waiting.append(item)
         self._arrived.set()
+        if len(self._waiting) >= self._most:
+            self._enough.set()
         return await item.verdict
 
     async def _serve(self) -> None:
@@ -159,6 +165,7 @@ class Intake:
             await self._arrived.wait()
             self._arrived.clear()
             while not self._stopping and (batch := self._next_batch()):
+                began = time.monotonic()
                 _salt(batch)
                 self._under_way = batch
                 try:
@@ -168,8 +175,16 @@ class Intake:
                     for item in batch:
                         item.answer(UNAVAILABLE)
                 self._under_way = []
-                if len(batch) > 1 and 2 * len(self._waiting) < len(batch):
-                    await asyncio.sleep(GATHER_SECONDS)  # those who were just answered come again
+                if len(batch) > 1:
+                    await self._gather(len(batch), began + PACE_SECONDS)
+
+    async def _gather(self, many: int, until: float) -> None:
+        """Wait until as many have come as the last time: those who were just answered come again."""
+        self._most, self._enough = many, asyncio.Event()
+        if len(self._waiting) < many and (left := until - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._enough.wait()
 
     async def _expire(self) -> None:
         """Tell those whose time is over, in the queue or in a batch that the database keeps: 2 s at most."""

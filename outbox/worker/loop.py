@@ -43,6 +43,8 @@ MARKS_GRACE_SECONDS = 5.0  # a reading that is later than this has failed
 LOOK_SECONDS = 0.1  # how often we look whether to stop
 BREATH_SECONDS = 0.004  # under load, so that a claim brings more than a row or two
 PACE_SECONDS = 0.01  # from a claim that brought something to the next: each has a price of its own
+LOAD_PACE_SECONDS = 0.03  # if it brought more than a few
+FEW = 4
 HAND_OVER_SECONDS = 1.0  # what is still in flight then no longer keeps the successor waiting
 SETTLING_SECONDS = 2.0  # of the grace: to write down what has landed
 LEAVING_SECONDS = 3.0  # of the grace: for the processes around the drain to end
@@ -72,7 +74,7 @@ class Drain:
         self._hand_over = hand_over
         self._owner = uuid4()
         self._faults = Faults()
-        self._lines = {name: Line(name) for name in ("claim", "settle", "pulse", "outbox", "history")}
+        self._lines = {name: Line(name) for name in ("claim", "settle", "pulse", "outbox", "seal", "project")}
         self._woken = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._settler = Settler(self._lines["settle"], self._faults, returned=self._woken.set)
@@ -85,6 +87,7 @@ class Drain:
         self._suspect_seconds = 0.0  # what it took
         self._claim_at = 0.0
         self._brought_at = 0.0  # when a claim last began that brought something
+        self._pace = PACE_SECONDS
         self._passed_over: set[UUID] = set()  # busy at the last claim, so its rows were not looked at
         self._end_by = self._until
 
@@ -142,7 +145,10 @@ class Drain:
         )
         return [
             Housekeeping(self._lines["outbox"], self._faults, outbox).run(),
-            Housekeeping(self._lines["history"], self._faults, housekeeping.history()).run(),
+            Housekeeping(
+                self._lines["seal"], self._faults, housekeeping.sealing(), every=housekeeping.SEAL_SECONDS
+            ).run(),
+            Housekeeping(self._lines["project"], self._faults, housekeeping.projecting()).run(),
         ]
 
     async def _forever(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
@@ -171,6 +177,7 @@ class Drain:
         self._hungry = batch.more or 2 * taken > size
         if batch.claims:
             self._brought_at = began
+            self._pace = PACE_SECONDS if len(batch.claims) <= FEW else LOAD_PACE_SECONDS
             await self._start(leases.of(batch, began=began))
 
     async def _worth_claiming(self) -> bool:
@@ -183,7 +190,7 @@ class Drain:
                     await self._woken.wait()
         if self._flights.under_way > settings.DRAIN_CONCURRENCY // 8:
             await asyncio.sleep(BREATH_SECONDS)
-        if not self._hungry and (pause := self._brought_at + PACE_SECONDS - clock.now()) > 0:
+        if not self._hungry and (pause := self._brought_at + self._pace - clock.now()) > 0:
             await asyncio.sleep(pause)
         if not self._room():
             self._claim_at = clock.now() + LOOK_SECONDS

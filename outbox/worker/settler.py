@@ -25,6 +25,7 @@ logger = logging.getLogger("outbox.worker")
 
 MOST = 500
 LINGER_SECONDS = 0.01
+LOAD_LINGER_SECONDS = 0.03
 FEW = 8
 
 
@@ -87,11 +88,7 @@ class Settler:
         settled_at = 0.0
         while True:
             await self._news.wait()
-            # Under load, a few more go with this settle; what comes alone goes at once.
-            if len(self._outcomes) < MOST and (
-                len(self._outcomes) > FEW or clock.now() - settled_at < LINGER_SECONDS
-            ):
-                await asyncio.sleep(LINGER_SECONDS)
+            await self._linger(settled_at)
             self._news.clear()
             try:
                 await self._write_returns()
@@ -101,6 +98,13 @@ class Settler:
             settled_at = clock.now()
             if not self._news.is_set():
                 self._rest.set()
+
+    async def _linger(self, settled_at: float) -> None:
+        """Under load, more go with this settle; what comes alone goes at once."""
+        if FEW < len(self._outcomes) < MOST:
+            await asyncio.sleep(LOAD_LINGER_SECONDS)
+        elif len(self._outcomes) < MOST and clock.now() - settled_at < LINGER_SECONDS:
+            await asyncio.sleep(LINGER_SECONDS)
 
     def _wake(self) -> None:
         self._rest.clear()
@@ -146,7 +150,7 @@ class Settler:
         outcome = batch[0]
         plain = {**outcome.settlement.data, "detail": "", "address": None}
         if plain != outcome.settlement.data:
-            await self._settle([replace(outcome, settlement=replace(outcome.settlement, data=plain))])
+            await self._settle([replace(outcome, settlement=outcome.settlement._replace(data=plain))])
 
     async def _write_returns(self) -> None:
         returns, self._returns = self._returns, _Returns()
