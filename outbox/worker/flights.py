@@ -12,14 +12,18 @@ from outbox.worker.leases import Lease
 
 WAIT_SECONDS = 1.0  # longer, and another drain may as well have it
 PACE_SECONDS = 1.0
-FIRST = 4  # sends at once to a destination that none has come back from lately: it may be a dead one
+FIRST = (
+    4  # sends at once to a destination that none came back from lately, and none that wait: it may be dead
+)
 CLAIMS_PER_PACE = 20  # what a destination does in that part of a second may wait for its turn when we claim
 
-type Send = Callable[[Lease], Coroutine[Any, Any, None]]
+type Send = Callable[[Lease], Coroutine[Any, Any, bool]]
 
 
 class Flights:
-    """`send` runs per lease that starts; `give_back` takes what can't start soon; `landed` hears of room."""
+    """`send` runs per lease that starts, and says whether its destination did anything within the deadline;
+    `give_back` takes what can't start soon; `landed` hears of room.
+    """
 
     def __init__(
         self,
@@ -37,7 +41,7 @@ class Flights:
         self._send = send
         self._give_back = give_back
         self._landed = landed
-        self._tasks: dict[asyncio.Task[None], Lease] = {}
+        self._tasks: dict[asyncio.Task[bool], Lease] = {}
         self._bytes = 0
         self._by_destination: Counter[UUID] = Counter()
         self._queues: defaultdict[UUID, deque[Lease]] = defaultdict(deque)
@@ -78,7 +82,7 @@ class Flights:
         share = self._share(destination)
         if self._by_destination[destination] < share:
             self._start(lease)
-        elif len(self._queues[destination]) < max(share, self._paces.of(destination)):
+        elif len(self._queues.get(destination, ())) < self._paces.of(destination):
             self._queues[destination].append(lease)
             self._queued += 1
             self._bytes += len(lease.claim.body)
@@ -116,11 +120,12 @@ class Flights:
         self._tasks[task] = lease
         task.add_done_callback(self._land)
 
-    def _land(self, task: asyncio.Task[None]) -> None:
+    def _land(self, task: asyncio.Task[bool]) -> None:
         lease = self._tasks.pop(task)
         destination = lease.claim.destination_id
         self._bytes -= len(lease.claim.body)
-        self._paces.count(destination)
+        if not task.cancelled() and task.exception() is None and task.result():
+            self._paces.count(destination)
         self._by_destination[destination] -= 1
         if not self._by_destination[destination]:
             del self._by_destination[destination]
@@ -141,7 +146,10 @@ class Flights:
 
 
 class _Paces:
-    """How many sends of each destination landed in a second, this one or the one before?"""
+    """How many sends of each destination came back in a second, this one or the one before?
+
+    Not those that ran into their deadline: a destination that says nothing would get more room with each.
+    """
 
     def __init__(self) -> None:
         self._before: Counter[UUID] = Counter()

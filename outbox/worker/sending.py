@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -63,21 +62,25 @@ class Sending:
         long_ago = clock.now() - settings.DELIVERY_TIMEOUT_MAX
         self._succeeded_at = {known: at for known, at in self._succeeded_at.items() if at > long_ago}
 
-    async def send(self, lease: Lease) -> None:
-        """Never raises: what fails here lapses with its lease, and is recorded then."""
+    async def send(self, lease: Lease) -> bool:
+        """Whether the destination did anything within its deadline, were it to refuse.
+
+        Never raises: what fails here lapses with its lease, and is recorded then.
+        """
         try:
-            await self._send(lease)
+            return await self._send(lease)
         except psycopg.Error as error:
             self._faults.note("reading a destination", error)
             self._settler.release(lease)
         except Exception as error:  # noqa: BLE001 - one delivery must not end the others
             self._faults.note("sending", error)
+        return False
 
     async def deactivated(self) -> None:
         """Wait for the destinations that said that they are gone."""
         await asyncio.gather(*self._deactivating.values())
 
-    async def _send(self, lease: Lease) -> None:
+    async def _send(self, lease: Lease) -> bool:
         claim = lease.claim
         reading = self._readings.get(claim.destination_id)
         if reading is None or not reading.is_fresh():
@@ -94,9 +97,10 @@ class Sending:
         elif lease.left() < _timeout(route) + settings.LEASE_MARGIN_SECONDS:
             self._settler.release(lease)
         else:
-            await self._attempt(lease, route)
+            return await self._attempt(lease, route)
+        return False
 
-    async def _attempt(self, lease: Lease, route: Route) -> None:
+    async def _attempt(self, lease: Lease, route: Route) -> bool:
         claim = lease.claim
         message = Message(claim.delivery_id, claim.client_event_id, claim.attempt, claim.body)
         target = Target(
@@ -108,6 +112,7 @@ class Sending:
         )
         outcome = await self._sender.send(message, target, now=lease.database_time())
         self._conclude(lease, outcome, route.retry_schedule_seconds)
+        return outcome.reason is not Reason.TIMEOUT
 
     def _conclude(self, lease: Lease, outcome: Outcome, schedule: Sequence[int]) -> None:
         claim = lease.claim
@@ -122,7 +127,7 @@ class Sending:
             refusals=claim.refusals,
         )
         settlement = Settlement(
-            claim=replace(claim, body=b""),  # it may wait for a database that is away
+            claim=claim._replace(body=b""),  # it may wait for a database that is away
             verdict=decision.verdict,
             data=_record(claim, outcome),
             delay_ms=decision.delay_ms,
