@@ -8,7 +8,7 @@ query string: the exact bytes after the '?' of the request line (so of both, as 
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -33,8 +33,7 @@ class Invalid(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One attempt's content. `body`: the event as received; `event_id`: the client's; `attempt`: from 1."""
 
     delivery_id: UUID
@@ -43,8 +42,7 @@ class Message:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where to and how. `secrets`: raw signing keys, the current one first."""
 
     url: str
@@ -54,8 +52,7 @@ class Target:
     timeout_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
+class Composed(NamedTuple):
     """A request, ready for the wire; `url` and `body` go out as they stand."""
 
     method: str

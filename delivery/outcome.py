@@ -7,10 +7,10 @@ the event itself, gets into it.
 
 import http
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 LONGEST_DETAIL = 200
 LONGEST_RETRY_AFTER = 86_400  # seconds
@@ -34,8 +34,7 @@ class Reason(StrEnum):
     INVALID_REQUEST = "invalid_request"  # the URL, headers or event can't be sent: nothing was
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """`duration_us`: whole microseconds; `address`: the peer's, or the one dialled in vain."""
 
     reason: Reason

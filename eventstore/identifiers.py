@@ -11,25 +11,29 @@ _COUNTER_BITS = (
 _lock = threading.Lock()
 _last_millisecond = 0
 _counter = 0
+_tail = 0
 
 
 def uuid7() -> UUID:
     """A fresh UUIDv7, greater than every earlier one of this process, even when the clock steps back."""
-    tail = int.from_bytes(os.urandom(4))
-    millisecond, counter = _tick()
+    millisecond, counter, tail = _tick()
     value = (millisecond & 0xFFFF_FFFF_FFFF) << 80
     value |= (counter >> 30) << 64 | (counter & 0x3FFF_FFFF) << 32 | tail
     return UUID(int=value & ~(0xF000 << 64) & ~(0xC000 << 48) | 0x7000 << 64 | 0x8000 << 48)
 
 
-def _tick() -> tuple[int, int]:
-    global _last_millisecond, _counter  # noqa: PLW0603 - one clock per process, under the lock
+def _tick() -> tuple[int, int, int]:
+    """Milliseconds, counter, and 32 random bits: drawn once a millisecond, since the counter tells them apart
+    within the process, and a system call for each id costs more than the rest of it."""
+    global _last_millisecond, _counter, _tail  # noqa: PLW0603 - one clock per process, under the lock
     with _lock:
         now = time.time_ns() // 1_000_000
         if now > _last_millisecond:
-            _last_millisecond, _counter = now, int.from_bytes(os.urandom(6)) >> 7
+            seed = os.urandom(10)
+            _last_millisecond, _counter = now, int.from_bytes(seed[:6]) >> 7
+            _tail = int.from_bytes(seed[6:])
         else:
             _counter += 1
             if _counter >> _COUNTER_BITS:
                 _last_millisecond, _counter = _last_millisecond + 1, 0
-        return _last_millisecond, _counter
+        return _last_millisecond, _counter, _tail

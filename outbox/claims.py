@@ -11,7 +11,7 @@ Each verb is one statement in autocommit: a worker that is stopped or cut off ne
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -26,8 +26,7 @@ FROM_THE_START = UUID(int=0)
 LATE_COMMIT = timedelta(milliseconds=250)  # rows get their due_at before they commit: most are seen at once
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One attempt at one delivery, ours until its lease ends or a later fence takes it."""
 
     account_id: UUID
@@ -66,8 +65,7 @@ class Batch:
     more: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What became of a claim. `data` is the attempt's record (see delivery.events), without secrets."""
 
     claim: Claim

@@ -1,14 +1,13 @@
 """What does a drain hold? A claim, and until when it may act on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outbox.claims import Batch, Claim
 from outbox.worker import clock
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """A claim of ours. `began` is our clock before the claim was asked for, so `until` is never late."""
 
     claim: Claim

@@ -1,7 +1,5 @@
 """The schedule is a law: how long until the next attempt, and when is it over?"""
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +23,7 @@ def judge(outcome=FAILED, *, attempt=1, schedule=SCHEDULE, jitter=0.0, random=0.
 
 
 def because(reason, **changes):
-    return dataclasses.replace(FAILED, reason=reason, **changes)
+    return FAILED._replace(reason=reason, **changes)
 
 
 def test_the_waits_follow_the_schedule_and_end_with_it():

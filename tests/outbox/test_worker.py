@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 from django.db import connections
@@ -311,7 +310,7 @@ def test_an_outcome_that_can_not_be_written_harms_no_neighbour(alice, receiver, 
 
     async def with_a_poisonous_detail(self, message, target, *, now):
         outcome = await send(self, message, target, now=now)
-        return replace(outcome, detail="\0") if message.event_id == "poison" else outcome
+        return outcome._replace(detail="\0") if message.event_id == "poison" else outcome
 
     monkeypatch.setattr(Sender, "send", with_a_poisonous_detail)
     alice.sends_to(receiver.url())
