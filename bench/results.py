@@ -105,8 +105,10 @@ def publish(result: Result, file: Path, *, readme: Path = README) -> None:
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{BEGIN}{part(result, file.name)}{END}{after}")
+    folder = readme.parent / "results"
+    folder.mkdir(exist_ok=True)
     for name, svg in plots.of(result.figures).items():
-        (readme.parent / "results" / name).write_text(svg)
+        (folder / name).write_text(svg)
 
 
 def part(result: Result, name: str) -> str:

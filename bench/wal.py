@@ -5,7 +5,10 @@ come. One is made before; those of the server's own settings come as ever. Recor
 `pg_waldump` tells how long one is without images, by the log that no checkpoint has thrown away yet.
 """
 
+import collections
+import re
 import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,13 +28,34 @@ SELECT greatest(redo_lsn, '0/0'::pg_lsn + %s)::text, pg_current_wal_lsn()::text 
 """
 
 
+# Whose a file is, by its number: a table's own, and its indexes'.
+OWNERS = """
+SELECT pg_relation_filenode(c.oid)::text, coalesce(t.relname, c.relname)
+  FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = i.indrelid
+ WHERE pg_relation_filenode(c.oid) IS NOT NULL
+"""
+SAMPLE_BYTES = 64 << 20  # of the end: reading all of it would take as long as writing it did
+GROUPS = {
+    "history": ("event", "event_key", "event_position", "block"),
+    "payload": ("payload",),
+    "outbox": ("outbox", "gate", "admission", "lane", "slot"),
+    "log": ("delivery_log", "delivery_total", "projection_checkpoint"),
+}
+RECORD = re.compile(r"len \(rec/tot\): +(\d+)/")
+RELATION = re.compile(r"blkref #0: rel \d+/\d+/(\d+)")
+
+
 class Wal:
-    """A context. After it: `bytes` in all, those `without_images`, and the `checkpoints` in between."""
+    """A context. After it: `bytes` in all, those `without_images`, and the `checkpoints` in between.
+
+    `records` in all, and `shares`: of the bytes without images, by GROUPS of tables with their indexes.
+    """
 
     def __init__(self, deployment: Deployment) -> None:
         (self._server,) = deployment.kinds()["postgres"]
         self._sql = deployment.sql(role=keeper.SUPERUSER)
-        self.bytes = self.without_images = self.checkpoints = 0.0
+        self.bytes = self.without_images = self.checkpoints = self.records = 0.0
+        self.shares: Mapping[str, float] = {}
 
     def __enter__(self) -> Self:
         self._sql.execute("CHECKPOINT")
@@ -43,7 +67,9 @@ class Wal:
             end, records, done = self._state()
             began, records_before, done_before = self._before
             self.bytes = float(end - began)
-            self.without_images = (records - records_before) * self._record_bytes(began)
+            self.records = records - records_before
+            self.without_images = self.records * self._record_bytes(began)
+            self.shares = self._shares(began, end)
             self.checkpoints = done - done_before
 
     def _state(self) -> tuple[Any, float, float]:
@@ -57,15 +83,50 @@ class Wal:
         words = next(line for line in told.splitlines() if line.startswith("Total")).split()
         return float(words[2]) / float(words[1])
 
+    def _shares(self, began: Any, end: Any) -> Mapping[str, float]:
+        owners = dict(self._sql.execute(OWNERS).fetchall())
+        since = max(began, end - SAMPLE_BYTES)
+        ((first, last),) = self._sql.execute(
+            "SELECT ('0/0'::pg_lsn + %s)::text, pg_current_wal_lsn()::text", [since]
+        ).fetchall()
+        return shares(records(self._server, first, last), owners)
+
+
+def shares(records: Iterable[str], owners: Mapping[str, str]) -> dict[str, float]:
+    """Of the bytes of records, as pg_waldump prints them, by group of the tables that they change."""
+    sizes: collections.Counter[str] = collections.Counter()
+    for record in records:
+        size, relation = RECORD.search(record), RELATION.search(record)
+        if size is not None:
+            table = owners.get(relation[1], "") if relation is not None else ""
+            sizes[_group(table)] += int(size[1])
+    total = sizes.total() or 1
+    return {group: size / total for group, size in sizes.most_common()}
+
+
+def _group(table: str) -> str:
+    plain = re.sub(r"_v\d+$", "", table)  # a projection's versions are its partitions
+    return next((group for group, tables in GROUPS.items() if plain in tables), "rest")
+
+
+def records(server: psutil.Process, since: str, until: str) -> Iterator[str]:
+    """One line each. What a beginning in the middle of a record says on the error output is of no matter."""
+    with subprocess.Popen(
+        _waldump(server, since, until), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as told:
+        assert told.stdout is not None  # noqa: S101 - for the type checker
+        yield from told.stdout
+
 
 def waldump(server: psutil.Process, since: str, until: str) -> str:
-    program = Path(server.exe()).with_name("pg_waldump")
     done = subprocess.run(
-        [program, "--stats", "--path", Path(server.cwd()) / "pg_wal", "--start", since, "--end", until],
-        capture_output=True,
-        text=True,
-        check=False,
+        _waldump(server, since, until, "--stats"), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise Wrong(f"pg_waldump: {done.stderr}")
     return done.stdout
+
+
+def _waldump(server: psutil.Process, since: str, until: str, *options: str) -> list[str | Path]:
+    program = Path(server.exe()).with_name("pg_waldump")
+    return [program, *options, "--path", Path(server.cwd()) / "pg_wal", "--start", since, "--end", until]

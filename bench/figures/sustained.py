@@ -49,6 +49,7 @@ UNPROJECTED_SECONDS = 1.0
 ACCEPTED = 0.99
 LAST_NS = 1_000_000_000
 LOOK_SECONDS = 0.2
+LOOKS_BEGIN_SECONDS = 2.0  # before the end: the looks cost the product some of what it could do
 POLL_SECONDS = 0.02  # of the checkpoint: so exact is the projection's lag
 PATIENCE_SECONDS = 120.0
 
@@ -212,7 +213,12 @@ class Stage:
         backlogs: list[Backlog] = []
         with (
             Watch(self._deployment, receiver=self._receiver.process.pid) as watch,
-            _repeatedly(self._deployment, lambda sql: backlogs.append(_backlog(sql)), every=LOOK_SECONDS),
+            _repeatedly(
+                self._deployment,
+                lambda sql: backlogs.append(_backlog(sql)),
+                every=LOOK_SECONDS,
+                after=max(0.0, seconds - LOOKS_BEGIN_SECONDS),
+            ),
         ):
             done = load.wrk(
                 self._deployment.url,
@@ -284,12 +290,17 @@ def _moments(
 
 @contextlib.contextmanager
 def _repeatedly(
-    deployment: Deployment, look: Callable[[psycopg.Connection[Any]], None], *, every: float
+    deployment: Deployment,
+    look: Callable[[psycopg.Connection[Any]], None],
+    *,
+    every: float,
+    after: float = 0.0,
 ) -> Iterator[None]:
-    """Looks at the database from a thread, until the end and once more."""
+    """Looks at the database from a thread, from so many seconds on until the end, and once more."""
     done = threading.Event()
 
     def run() -> None:
+        done.wait(after)
         with deployment.sql() as sql:
             while not done.wait(every):
                 look(sql)
@@ -340,14 +351,21 @@ def _rate(trial: Trial, floor: float) -> Figure:
 def _wal(minute: Minute) -> Figure:
     deliveries = len(minute.trial.sightings)
     without_images = minute.wal.without_images / deliveries - BODY_BYTES
+    records = minute.wal.records / deliveries
+    groups = {
+        group: share * minute.wal.without_images / deliveries - (BODY_BYTES if group == "payload" else 0)
+        for group, share in minute.wal.shares.items()
+    }
     return Figure(
         key="sustained.wal",
         label="write-ahead log per delivered event, all work, without the payload's own bytes",
         value=minute.wal.bytes / deliveries - BODY_BYTES,
         unit="bytes",
-        note=f"{number(without_images)} without full page images; checkpoints: 1 before, "
-        f"{minute.wal.checkpoints:.0f} meanwhile",
-        more={"without_full_page_images": without_images},
+        note=f"{number(without_images)} without full page images, in {number(records)} records: "
+        f"{', '.join(f'{group} {number(size)}' for group, size in groups.items())}; "
+        f"checkpoints: 1 before, {minute.wal.checkpoints:.0f} meanwhile",
+        more={"without_full_page_images": without_images, "records": records}
+        | {f"of_{group}": size for group, size in groups.items()},
     )
 
 

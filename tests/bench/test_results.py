@@ -79,11 +79,10 @@ def test_the_table_has_every_number_of_a_figure() -> None:
 def test_publishing_replaces_what_was_made_before_and_nothing_else(tmp_path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"# before\n{results.BEGIN}old\n{results.END}after\n")
-    (tmp_path / "results").mkdir()
     made = result()
 
     for _ in range(2):
-        results.publish(made, made.save(tmp_path / "results"), readme=readme)
+        results.publish(made, made.save(tmp_path / "elsewhere"), readme=readme)
 
     text = readme.read_text()
     assert text == f"# before\n{results.BEGIN}{results.part(made, made.file_name)}{results.END}after\n"
