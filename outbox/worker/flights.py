@@ -12,9 +12,7 @@ from outbox.worker.leases import Lease
 
 WAIT_SECONDS = 1.0  # longer, and another drain may as well have it
 PACE_SECONDS = 1.0
-FIRST = (
-    4  # sends at once to a destination that none came back from lately, and none that wait: it may be dead
-)
+FIRST = 4  # sends at once (and none that wait) to a destination that none came back from lately: maybe dead
 CLAIMS_PER_PACE = 20  # what a destination does in that part of a second may wait for its turn when we claim
 
 type Send = Callable[[Lease], Coroutine[Any, Any, bool]]
