@@ -14,7 +14,20 @@ from bench.targets import Verdict, judge, targets
 
 FOLDER = Path(__file__).parent / "results"
 README = Path(__file__).parent / "README.md"
+FRONT = machine.ROOT / "README.md"
 BEGIN, END = "<!-- result: made by `python -m bench table` -->\n", "<!-- end of result -->\n"
+HEADLINES = (
+    "accepts.64.1KB.1",
+    "accepts.256.1KB.1",
+    "deliveries.1",
+    "deliveries.2",
+    "sustained.rate",
+    "pickup",
+    "backlog.million",
+    "backlog.dead",
+    "history.verify",
+    "history.rebuild",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +113,12 @@ def _without(told: Mapping[str, Any], name: str) -> dict[str, Any]:
 # --- the table ----------------------------------------------------------------------------------------------
 
 
-def publish(result: Result, file: Path, *, readme: Path = README) -> None:
-    """The README's generated part and the plots, anew."""
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}{part(result, file.name)}{END}{after}")
+def publish(result: Result, file: Path, *, readme: Path = README, front: Path = FRONT) -> None:
+    """The generated parts of both READMEs and the plots, anew."""
+    for page, text in ((readme, part(result, file.name)), (front, headlines(result))):
+        before, _, rest = page.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        page.write_text(f"{before}{BEGIN}{text}{END}{after}")
     folder = readme.parent / "results"
     folder.mkdir(exist_ok=True)
     for name, svg in plots.of(result.figures).items():
@@ -118,6 +132,22 @@ def part(result: Result, name: str) -> str:
     about = [f"{ran}, {took}", _listed(result.machine), _listed(result.versions)]
     pictures = [f"![{plots.TITLES[name]}](results/{name})" for name in plots.of(result.figures)]
     return "\n\n".join([*about, *tables(result), *pictures]) + "\n"
+
+
+def headlines(result: Result) -> str:
+    """For who comes to the project's front page: a few figures, and where all of them are."""
+    rows = [
+        f"| {figure.label} | {figure.shown} | {number(figure.floor)} ({figure.floor_label}) "
+        f"| {figure.ratio:.2f} | {_times(figure)} |"
+        for key in HEADLINES
+        for figure in result.figures
+        if figure.key == key and figure.floor is not None and figure.ratio is not None
+    ]
+    head = "| figure | value | floor in the same run | ratio | p50 / p99, ms |\n|---|---:|---:|---:|---:|\n"
+    where = (
+        f"`python -m bench {result.mode}` at {result.commit}, {result.date[:10]}. {_listed(result.machine)}"
+    )
+    return f"{head}{chr(10).join(rows)}\n\n{where}\n"
 
 
 def tables(result: Result) -> list[str]:
@@ -143,13 +173,19 @@ def _row(figure: Figure, verdicts: Sequence[Verdict]) -> str:
         figure.shown,
         "" if figure.floor is None else f"{number(figure.floor)} ({figure.floor_label})",
         "" if figure.ratio is None else f"{figure.ratio:.2f}",
-        " / ".join(number(figure.percentiles[name]) for name in ("p50", "p99") if name in figure.percentiles),
+        _times(figure),
         ", ".join(f"{kind} {number(us)}" for kind, us in figure.cpu.items()),
         ", ".join(f"{kind} {number(mb)}" for kind, mb in figure.memory.items()),
         "; ".join(str(one.target) for one in mine),
         "; ".join("yes" if one.is_met else f"**{one.word}**" for one in mine),
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _times(figure: Figure) -> str:
+    return " / ".join(
+        number(figure.percentiles[name]) for name in ("p50", "p99") if name in figure.percentiles
+    )
 
 
 def _listed(facts: Mapping[str, str]) -> str:

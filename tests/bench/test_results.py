@@ -79,10 +79,14 @@ def test_the_table_has_every_number_of_a_figure() -> None:
 def test_publishing_replaces_what_was_made_before_and_nothing_else(tmp_path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"# before\n{results.BEGIN}old\n{results.END}after\n")
+    front = tmp_path / "FRONT.md"
+    front.write_text(f"# before\n{results.BEGIN}old\n{results.END}after\n")
     made = result()
 
     for _ in range(2):
-        results.publish(made, made.save(tmp_path / "elsewhere"), readme=readme)
+        results.publish(made, made.save(tmp_path / "elsewhere"), readme=readme, front=front)
+    assert front.read_text() == f"# before\n{results.BEGIN}{results.headlines(made)}{results.END}after\n"
+    assert "| accepts/s, 256 connections, 1 KB | 6,100/s | 24,400 (bare server) | 0.25 |" in front.read_text()
 
     text = readme.read_text()
     assert text == f"# before\n{results.BEGIN}{results.part(made, made.file_name)}{results.END}after\n"
@@ -105,6 +109,7 @@ def test_the_readme_says_what_the_file_that_it_names_says() -> None:
     told = results.load(file)
 
     assert shown == results.part(told, file.name)
+    assert f"{results.BEGIN}{results.headlines(told)}{results.END}" in results.FRONT.read_text()
     for name, svg in plots.of(told.figures).items():
         assert (results.FOLDER / name).read_text() == svg
 

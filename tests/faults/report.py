@@ -17,6 +17,8 @@ from tests.faults.trial import Result
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 REPORT = FOLDER / "REPORT.md"
+FRONT = FOLDER.parent.parent / "README.md"
+BEGIN, END = "<!-- faults: made by `make faults` and `make faults-long` -->\n", "<!-- end of faults -->\n"
 COUNTS = (
     "seeds | events | acknowledged | lost | missing log rows | duplicates, each explained | drained in | |"
 )
@@ -75,10 +77,21 @@ def write(part: str, results: list[Result], *, seed: int, seconds: float, add: b
     kept = {"about": _about(seed, seconds), "results": [result.to_dict() for result in results]}
     (RESULTS / f"{part}.json").write_text(json.dumps(kept, indent=1) + "\n")
     REPORT.write_text(render())
+    before, _, rest = FRONT.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    FRONT.write_text(f"{before}{BEGIN}{_headline()}\n{END}{after}")
+
+
+def _headline() -> str:
+    return _bound([result for part in _parts().values() if part for result in part["results"]])[0]
+
+
+def _parts() -> dict[str, dict[str, Any] | None]:
+    return {name: _read(name) for name in ("once", "long")}
 
 
 def render() -> str:
-    parts = {name: _read(name) for name in ("once", "long")}
+    parts = _parts()
     lines = [ABOUT]
     lines += _bound([result for part in parts.values() if part for result in part["results"]])
     if parts["once"]:
