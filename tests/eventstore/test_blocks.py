@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
@@ -27,6 +28,28 @@ def test_nothing_new_makes_no_block(database: Database):
     stores.append(connection)
     assert stores.seal(connection) == 1
     assert stores.seal(connection) is None
+
+
+def test_blocks_keep_a_distance_when_asked_to(database: Database):
+    connection = database.connect()
+    seal = "SELECT pusher.seal(0::smallint, 10000, %s)"
+    stores.append(connection)
+    assert stores.number(connection, seal, timedelta(minutes=1)) == 1  # before the first there is none
+    stores.append(connection)
+    assert connection.execute(seal, [timedelta(minutes=1)]).fetchone() == (None,)
+    assert connection.execute(seal, [timedelta(0)]).fetchone() == (2,)
+
+
+def test_a_block_from_the_future_keeps_no_distance(database: Database):
+    connection = database.connect()
+    stores.append(connection)
+    stores.seal(connection)
+    connection.execute(
+        "INSERT INTO block SELECT scope, 2, epoch, snapshot, first_position, count, root, hash, hash,"
+        " now() + interval '1 hour' FROM block"
+    )
+    stores.append(connection)
+    assert stores.number(connection, "SELECT pusher.seal(0::smallint, 10000, interval '1 minute')") == 3
 
 
 def test_commit_order_inverted_loses_nothing(database: Database):

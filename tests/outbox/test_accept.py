@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from accounts import operations
+from outbox import intake
 from outbox.intake import Intake, Outcome, Submission
 from tests.outbox import people
 
@@ -70,6 +71,34 @@ def test_the_same_id_50_times_at_once_makes_one_event(database, sql):
     assert sorted(outcomes(verdicts)) == ["accepted"] + ["duplicate"] * 49
     assert len({(verdict.event, verdict.received_at, verdict.deliveries) for verdict in verdicts}) == 1
     assert (count(sql, "outbox", alice), count(sql, "payload", alice)) == (1, 1)
+
+
+def test_who_comes_after_several_may_wait_for_more_and_who_comes_alone_does_not(database, sql, monkeypatch):
+    alice = people.account(limit=100)
+    monkeypatch.setattr(intake, "PACE_SECONDS", 1.0)
+
+    async def run():
+        door = Intake()
+        await door.start()
+        took = []
+
+        async def accept(*names):
+            began = time.monotonic()
+            await asyncio.gather(*(door.accept(Submission(alice.token, name, BODY)) for name in names))
+            took.append(time.monotonic() - began)
+
+        await accept("alone")
+        await accept("alone again")
+        await accept("one", "of two")
+        await accept("as many", "as before")
+        await accept("fewer")
+        await accept("alone at last")
+        await door.stop()
+        return took
+
+    alone, again, two, as_many, fewer, last = asyncio.run(run())
+    assert max(alone, again, two, as_many, last) < 0.5
+    assert 0.5 < fewer < 1.5
 
 
 def test_of_50_bodies_under_one_id_exactly_one_wins(database, sql):
