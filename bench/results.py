@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from bench import machine, plots
+from bench import machine, pages, plots
 from bench.run import Figure, Run, number
 from bench.targets import Verdict, judge, targets
 
@@ -115,10 +115,8 @@ def _without(told: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def publish(result: Result, file: Path, *, readme: Path = README, front: Path = FRONT) -> None:
     """The generated parts of both READMEs and the plots, anew."""
-    for page, text in ((readme, part(result, file.name)), (front, headlines(result))):
-        before, _, rest = page.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    pages.put(readme, BEGIN, END, part(result, file.name))
+    pages.put(front, BEGIN, END, headlines(result))
     folder = readme.parent / "results"
     folder.mkdir(exist_ok=True)
     for name, svg in plots.of(result.figures).items():

@@ -85,11 +85,8 @@ class Wal:
 
     def _shares(self, began: Any, end: Any) -> Mapping[str, float]:
         owners = dict(self._sql.execute(OWNERS).fetchall())
-        since = max(began, end - SAMPLE_BYTES)
-        ((first, last),) = self._sql.execute(
-            "SELECT ('0/0'::pg_lsn + %s)::text, pg_current_wal_lsn()::text", [since]
-        ).fetchall()
-        return shares(records(self._server, first, last), owners)
+        ((since, until),) = self._sql.execute(KEPT, [max(began, end - SAMPLE_BYTES)]).fetchall()
+        return shares(records(self._server, since, until), owners)
 
 
 def shares(records: Iterable[str], owners: Mapping[str, str]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench import pages
 from tests.faults.deployment import DRAIN_WITHIN_SECONDS, LEASE_SECONDS
 from tests.faults.trial import Result
 
@@ -77,9 +78,7 @@ def write(part: str, results: list[Result], *, seed: int, seconds: float, add: b
     kept = {"about": _about(seed, seconds), "results": [result.to_dict() for result in results]}
     (RESULTS / f"{part}.json").write_text(json.dumps(kept, indent=1) + "\n")
     REPORT.write_text(render())
-    before, _, rest = FRONT.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    FRONT.write_text(f"{before}{BEGIN}{_headline()}\n{END}{after}")
+    pages.put(FRONT, BEGIN, END, f"{_headline()}\n")
 
 
 def _headline() -> str:

@@ -664,4 +664,5 @@ def test_claims_are_plain_records(database, engine):
     people.events(people.account(), ["1"])
     (claim,) = engine.take()
     assert isinstance(claim.delivery_id, UUID)
+    assert isinstance(claim, tuple)
     assert isinstance(claim.body, bytes)
