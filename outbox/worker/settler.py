@@ -72,7 +72,7 @@ class Settler:
         self._wake()
 
     def give_back(self, lease: Lease) -> None:
-        """More of its destination was claimed than could start."""
+        """More of its destination was claimed than could start. It goes behind what became due meanwhile."""
         self._returns.excess.append(lease)
         self._wake()
 

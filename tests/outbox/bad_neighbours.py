@@ -1,6 +1,7 @@
 """Destinations that misbehave, each in its way, in a process of their own: they may not slow the test down.
 
 python -m tests.outbox.bad_neighbours    says its port, ends with its input, says how many requests it saw
+                     ... --good          each answers 200 at once: the same load without the faults
 """
 
 import sys
@@ -22,7 +23,7 @@ WAYS = {
 if __name__ == "__main__":
     with Receiver() as receiver:
         for path, way in WAYS.items():
-            receiver.on(path, way)
+            receiver.on(path, Answer(200) if "--good" in sys.argv else way)
         print(receiver.port, flush=True)  # noqa: T201
         sys.stdin.read()
         print(len(receiver.seen), flush=True)  # noqa: T201
