@@ -270,6 +270,10 @@ class _Protocol(ResponseHandler):
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._wire = None  # asyncio's can't be aborted after a graceful close that had something left to write
+
     def drop(self) -> None:
         """End it now: a graceful close would wait for a peer that may never read or say good-bye."""
         if self._wire is not None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import socket
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from delivery import transport
 from delivery.outcome import Reason
 from tests.delivery import sending
 from tests.receivers import Answer
@@ -142,3 +144,21 @@ def test_an_error_of_our_own_is_an_outcome_and_a_line_in_the_log(receiver, monke
     outcome = sending.send(receiver.url())
     assert (outcome.reason, outcome.detail) == (Reason.PROTOCOL, "unexpected RecursionError")
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_what_closed_by_itself_can_still_be_dropped(loop):
+    """A graceful close that had something left to write: asyncio's transport does not survive an abort after it."""
+
+    async def work():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            running = asyncio.get_running_loop()
+            _, protocol = await running.create_connection(lambda: transport._Protocol(loop=running), sock=ours)
+            protocol.transport.write(b"x" * (1 << 20))
+            protocol.close()
+            theirs.settimeout(5)
+            await asyncio.to_thread(lambda: all(iter(lambda: theirs.recv(1 << 16), b"")))
+            await asyncio.sleep(0.05)
+            protocol.drop()
+
+    sending.in_loop(work, loop=loop)
