@@ -243,6 +243,7 @@ class TestAtOnce:
             succeed()
 
 
+@pytest.mark.slow
 def test_another_process_counts_the_same(database):
     alice = register("alice")
     code = f"""

@@ -201,6 +201,7 @@ def test_it_tells_no_secret_and_nothing_personal(alice, account, sql):
     assert alice.user.email not in text
 
 
+@pytest.mark.slow
 def test_who_reads_on_after_the_last_position_misses_nothing_while_blocks_are_sealed(
     alice, account, database
 ):

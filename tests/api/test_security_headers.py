@@ -131,6 +131,7 @@ PREFLIGHT = {
 }
 
 
+@pytest.mark.slow
 def test_scripts_of_listed_origins_may_call_the_api_and_no_others():
     path = "/api/v1/accounts/"
     preflight, read, stranger, elsewhere, cookies = ask(
@@ -156,6 +157,7 @@ def test_scripts_of_listed_origins_may_call_the_api_and_no_others():
     assert cookies == [False, False]
 
 
+@pytest.mark.slow
 def test_behind_tls_browsers_are_told_to_insist_on_it():
     secure = {"X-Forwarded-Proto": "https"}
     over_tls, not_over_tls, cookies = ask(

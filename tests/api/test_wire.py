@@ -195,6 +195,7 @@ def test_http_1_0_is_answered(server: Server, wire: Wire):
     assert wire.closed()
 
 
+@pytest.mark.slow
 def test_a_body_that_stalls_is_408_and_the_connection_ends(server: Server, wire: Wire):
     wire.say(*GOOD, "Content-Length: 100", body=b'{"a":')
     reply = wire.hear()
@@ -204,6 +205,7 @@ def test_a_body_that_stalls_is_408_and_the_connection_ends(server: Server, wire:
     assert not server.accepted()
 
 
+@pytest.mark.slow
 def test_a_body_that_drips_is_408_too(server: Server, wire: Wire):
     wire.say(*GOOD, "Content-Length: 100")
     began = time.monotonic()
@@ -392,6 +394,7 @@ def test_clients_that_go_while_a_long_answer_is_sent_take_no_thread_along(server
 # --- ending ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sigterm_lets_running_requests_end_and_stops_the_intake_after_them(tmp_path: Path):
     for server in _served(tmp_path):
         wire, late = Wire(server.port), Wire(server.port)

@@ -39,6 +39,7 @@ def post(receiver: Receiver, **options: Any) -> load.Load:
     return load.wrk(receiver.url(""), **usual | options)
 
 
+@pytest.mark.slow
 def test_every_event_is_another_one_and_its_answer_is_written_down(receiver: Receiver) -> None:
     accept(receiver)
     before = time.monotonic_ns()

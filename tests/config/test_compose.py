@@ -151,6 +151,7 @@ def test_an_explained_default_is_the_real_one(name: str, value: str) -> None:
     assert variables.defaults()[name] == value
 
 
+@pytest.mark.slow
 def test_the_databases_roles_are_made_and_the_program_owns_nothing(tmp_path: Path) -> None:
     """The script that the database's container runs at its first start, on a server as new as that."""
     server = embedded.attach(tmp_path)

@@ -71,11 +71,13 @@ def test_a_server_that_may_lose_what_it_confirmed_is_refused(server: embedded.Se
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_url_that_gives_up_durability_is_refused(server: embedded.Server) -> None:
     done = manage(server, "showmigrations", query="&options=-c%20synchronous_commit%3Doff")
     assert done.stderr.startswith("UnfitServer: synchronous_commit is off")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["on", "local", "remote_apply"])
 def test_every_kind_of_commit_that_waits_for_the_disk_is_fit(server: embedded.Server, value: str) -> None:
     options = {**server.login(), "dbname": "datapusher", "options": f"-c synchronous_commit={value}"}
@@ -89,6 +91,7 @@ def test_a_server_that_is_too_old_is_refused() -> None:
         fitness.check(old)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_one_line_too(tmp_path: Path) -> None:
     away = embedded.Server(host=str(tmp_path), passwords={keeper.APPLICATION: "x"})
     done = manage(away, "showmigrations")

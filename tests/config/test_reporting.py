@@ -172,6 +172,7 @@ def heard() -> Iterator[tuple[Sentry, str]]:
     return kept, done.stderr + done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", FALLS)
 def test_an_unforeseen_error_arrives_with_its_place(heard, where):
     kind, logger = FALLS[where]
@@ -198,6 +199,7 @@ def test_the_route_is_told_and_not_the_path(heard):
     assert "request" not in event
 
 
+@pytest.mark.slow
 def test_without_a_dsn_nothing_is_begun():
     assert run("nowhere", dsn="").stdout.strip() == "False"
 

@@ -210,6 +210,7 @@ def test_without_the_demo_it_says_how_to_register(start) -> None:
 # --- what can be in the way ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_clear_line(start, monkeypatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -227,6 +228,7 @@ def test_an_address_that_is_not_ours_is_one_clear_line() -> None:
         up.refuse_taken_port("192.0.2.1", 8000)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_is_waited_for_until_ctrl_c(start) -> None:
     run = start(
         DATABASE_URL=f"postgresql://app@127.0.0.1:{_free_port()}/dp",

@@ -28,7 +28,7 @@ def dialled():
     assert not strangers
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["uvloop", pytest.param("asyncio", marks=pytest.mark.slow)])
 def loop(request):
-    """The name of each event loop that workers may run."""
+    """The name of each event loop that workers may run: uvloop wherever it is to be had."""
     return request.param

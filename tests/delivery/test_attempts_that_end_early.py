@@ -147,13 +147,13 @@ def test_an_error_of_our_own_is_an_outcome_and_a_line_in_the_log(receiver, monke
 
 
 def test_what_closed_by_itself_can_still_be_dropped(loop):
-    """A graceful close that had something left to write: asyncio's transport does not survive an abort after it."""
+    """A graceful close that had something left to write: asyncio's transport survives no abort after it."""
 
     async def work():
         ours, theirs = socket.socketpair()
         with theirs:
-            running = asyncio.get_running_loop()
-            _, protocol = await running.create_connection(lambda: transport._Protocol(loop=running), sock=ours)
+            here = asyncio.get_running_loop()
+            _, protocol = await here.create_connection(lambda: transport._Protocol(loop=here), sock=ours)
             protocol.transport.write(b"x" * (1 << 20))
             protocol.close()
             theirs.settimeout(5)

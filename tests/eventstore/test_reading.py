@@ -93,6 +93,7 @@ def test_export_writes_the_lines_that_the_leaves_are_hashes_of(connection, capsy
     assert capsys.readouterr().out.splitlines() == lines[3:]
 
 
+@pytest.mark.slow
 def test_an_export_whose_reader_has_gone_ends_quietly(connection, database):
     command = [sys.executable, "manage.py", "export", "--account", str(stores.ACCOUNT)]
     with subprocess.Popen(

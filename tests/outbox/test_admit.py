@@ -66,6 +66,7 @@ def test_it_is_the_exact_rule_while_the_limit_changes(database, arrivals):
     follows_the_definition(Gate(database.connect(), 1), arrivals)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=st.integers(100, 3000), pauses=st.lists(st.integers(100, 20_000), min_size=100, max_size=300))
 def test_a_large_limit_is_as_exact(database, limit, pauses):

@@ -34,6 +34,7 @@ def refusal(database, **environment):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_contradicting_settings_are_refused_in_one_line(database):
     assert "outbox.E001" in refusal(database, LEASE_SECONDS="2")
 

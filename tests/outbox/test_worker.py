@@ -81,6 +81,7 @@ def test_a_failure_is_tried_again_on_schedule_until_the_schedule_ends(alice, rec
     assert 0.75 < second.at - first.at < 2.6  # 1 s, jittered by 0.2, and up to a poll
 
 
+@pytest.mark.slow
 def test_what_waits_for_a_destination_that_is_gone_is_cancelled(alice, receiver, sql):
     alice.sends_to(receiver.url())
     alice.posts("1")
@@ -92,6 +93,7 @@ def test_what_waits_for_a_destination_that_is_gone_is_cancelled(alice, receiver,
     assert receiver.seen == ()
 
 
+@pytest.mark.slow
 def test_what_waits_for_an_inactive_destination_is_cancelled(alice, receiver, sql):
     alice.sends_to(receiver.url())
     alice.posts("1")
@@ -116,6 +118,7 @@ def test_what_waits_for_a_paused_destination_goes_on_waiting_unspent(alice, rece
     assert types(sql) == ["succeeded"]
 
 
+@pytest.mark.slow
 def test_when_the_last_attempt_lapsed_it_is_over_without_another(alice, receiver, sql):
     alice.sends_to(receiver.url(), schedule=[1, 1])
     alice.posts("1")
@@ -127,6 +130,7 @@ def test_when_the_last_attempt_lapsed_it_is_over_without_another(alice, receiver
     assert receiver.seen == ()
 
 
+@pytest.mark.slow
 def test_what_a_lease_has_no_time_for_is_given_back_unsent(alice, receiver, sql, settings):
     settings.LEASE_SECONDS = 7  # of which 5 are the margin
     alice.sends_to(receiver.url(), timeout=1)
@@ -138,6 +142,7 @@ def test_what_a_lease_has_no_time_for_is_given_back_unsent(alice, receiver, sql,
     assert outbox(sql) == [(0, 0, False)]
 
 
+@pytest.mark.slow
 def test_a_destination_that_says_that_it_is_gone_gets_no_more(alice, receiver, sql):
     receiver.default = Answer(410)
     destination = alice.sends_to(receiver.url())
@@ -155,6 +160,7 @@ def test_a_destination_that_says_that_it_is_gone_gets_no_more(alice, receiver, s
     assert len(receiver.seen) == seen
 
 
+@pytest.mark.slow
 def test_a_destination_whose_secrets_are_unreadable_harms_no_neighbour(alice, receiver, sql):
     broken = alice.sends_to(receiver.url("/broken"))
     alice.sends_to(receiver.url("/well"))
@@ -212,6 +218,7 @@ class Gauge:
         await writer.drain()
 
 
+@pytest.mark.slow
 def test_no_destination_gets_more_at_once_than_its_cap(alice, receiver, sql, settings):
     settings.DRAIN_PER_DESTINATION = 4
     gauge = Gauge(0.02)
@@ -305,6 +312,7 @@ def test_many_that_ended_two_workers_follow_each_other_when_nothing_else_waits(a
     assert len(receiver.seen) >= 35  # with the pause that others get after each: 20
 
 
+@pytest.mark.slow
 def test_an_outcome_that_can_not_be_written_harms_no_neighbour(alice, receiver, sql, monkeypatch):
     send = Sender.send
 
@@ -338,6 +346,7 @@ def test_a_fault_in_one_send_leaves_the_others(alice, receiver, sql, monkeypatch
     assert fence > 0  # it lapses, and the next claim says so
 
 
+@pytest.mark.slow
 def test_housekeeping_that_fails_stops_no_delivery(alice, receiver, sql, monkeypatch):
     async def fails(*_, **__):
         raise RuntimeError("out of order")
@@ -382,6 +391,7 @@ def test_told_to_stop_it_has_no_successor(database, monkeypatch):
     assert slots.free(1) == [0]
 
 
+@pytest.mark.slow
 def test_a_drain_whose_slot_went_to_another_ends(database, sql):
     def steal():
         taken = "UPDATE slot SET owner = gen_random_uuid() RETURNING slot"
