@@ -272,7 +272,7 @@ class _Protocol(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._wire = None  # asyncio's can't be aborted after a graceful close that had something left to write
+        self._wire = None  # asyncio's survives no abort after a close that had something left to write
 
     def drop(self) -> None:
         """End it now: a graceful close would wait for a peer that may never read or say good-bye."""
