@@ -108,10 +108,18 @@ class Marks:
         return self.oldest_free if self.busy.issubset(passed_over) else self.oldest
 
 
-async def find_marks(connection: psycopg.AsyncConnection[Any], *, busy: Collection[UUID] = ()) -> Marks:
-    """Walks the dead head of the index: see outbox/sql/find_marks.sql."""
+async def find_marks(
+    connection: psycopg.AsyncConnection[Any], *, busy: Collection[UUID] = (), after: Marks | None = None
+) -> Marks:
+    """Walks the dead head of the index, or only what died `after` a reading: see outbox/sql/find_marks.sql.
+
+    What that reading did not see, such a one doesn't see either.
+    """
     cursor = await connection.execute(
-        "SELECT * FROM pusher.find_marks(%b)", [list(busy)], prepare=True, binary=True
+        "SELECT * FROM pusher.find_marks(%b, %s)",
+        [list(busy), after and after.oldest],
+        prepare=True,
+        binary=True,
     )
     (row,) = await cursor.fetchall()
     oldest, oldest_free, seconds = row

@@ -2,10 +2,11 @@
 -- are passed over, at the oldest that is due of any other (`oldest_free`). With none it is now.
 --
 -- Under an old snapshot the entries of all that was sent since stay in the index, in front of the rows that live. This
--- walks them, once for many claims; `seconds` says how long it took. Suspects are left out: claims find them apart, and
+-- walks them, once for many claims; `seconds` says how long it took. With `p_since`, an `oldest` of before, it goes on from
+-- there: quickly, but what is older stays as unseen as it was. Suspects are left out: claims find them apart, and
 -- they may wait for long.
 CREATE FUNCTION pusher.find_marks(
-    p_busy uuid[], OUT oldest timestamptz, OUT oldest_free timestamptz, OUT seconds float8)
+    p_busy uuid[], p_since timestamptz, OUT oldest timestamptz, OUT oldest_free timestamptz, OUT seconds float8)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
 AS $$
@@ -14,7 +15,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
 BEGIN
     SELECT o.due_at INTO oldest FROM outbox o
-     WHERE NOT o.held AND o.due_at <= v_now AND o.lapses < 2
+     WHERE NOT o.held AND o.due_at <= v_now AND o.due_at >= coalesce(p_since, '-infinity') AND o.lapses < 2
      ORDER BY o.due_at LIMIT 1;
     oldest := coalesce(oldest, v_now);
     SELECT o.due_at INTO oldest_free FROM outbox o

@@ -39,6 +39,7 @@ logger = logging.getLogger("outbox.worker")
 POLL_SECONDS = 1.0  # enough by itself, should every notification get lost
 MARKS_SHARE = 20  # so many times what reading the marks took goes by before the next reading
 MARKS_SECONDS = 10.0  # but no longer: until then they may hide what committed late (see claims.Marks)
+MARKS_STEP_SECONDS = 0.1  # between readings they follow the claims, from where they are
 MARKS_GRACE_SECONDS = 5.0  # a reading that is later than this has failed
 LOOK_SECONDS = 0.1  # how often we look whether to stop
 BREATH_SECONDS = 0.004  # under load, so that a claim brings more than a row or two
@@ -232,12 +233,21 @@ class Drain:
     async def _follow_marks(self) -> None:
         """Beside the claims and not between them: what is waiting to be claimed waits for no reading."""
         before = self._marks
-        marks = await self._lines["outbox"].run(partial(claims.find_marks, busy=self._flights.busy()))
-        pause = min(max(POLL_SECONDS, MARKS_SHARE * marks.seconds), MARKS_SECONDS)
-        self._marks, self._marks_until = marks, clock.now() + pause + MARKS_GRACE_SECONDS
+        marks = await self._find_marks()
+        until = clock.now() + min(max(POLL_SECONDS, MARKS_SHARE * marks.seconds), MARKS_SECONDS)
+        self._marks, self._marks_until = marks, until + MARKS_GRACE_SECONDS
         if before and marks.oldest_free < before.oldest_free:
             self._woken.set()  # there is what the last claims did not see
-        await asyncio.sleep(pause)
+        while (left := until - clock.now()) > 0:
+            read_at = clock.now()
+            await asyncio.sleep(min(left, MARKS_STEP_SECONDS))
+            if self._brought_at > read_at:  # what was claimed is dead where it was
+                self._marks = await self._find_marks(after=self._marks)
+
+    async def _find_marks(self, *, after: Marks | None = None) -> Marks:
+        return await self._lines["outbox"].run(
+            partial(claims.find_marks, busy=self._flights.busy(), after=after)
+        )
 
     def _since(self, passed_over: AbstractSet[UUID]) -> datetime | None:
         """None while no reading succeeds: old marks would hide all the while what committed late."""

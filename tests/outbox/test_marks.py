@@ -22,6 +22,7 @@ SELECT account_id, gen_random_uuid(), event_id, %s, 1, 2, clock_timestamp() + %s
   FROM outbox, generate_series(1, %s) LIMIT %s
 """
 CLAIM = "SELECT * FROM pusher.claim(0::smallint, 10, 1000000, '1 minute', %b, %s, true)"
+FIND = "SELECT * FROM pusher.find_marks('{}', %s)"
 TEND = "SELECT released FROM pusher.tend('00000000-0000-0000-0000-000000000000', 1000, '1 minute', %s)"
 CROWD = "SELECT pusher.crowd(%b, 1000, 5000, %s)"
 A_CLAIM = 40  # blocks, of which the empty one reads some
@@ -33,10 +34,10 @@ def alice(database):
     return people.account(limit=1000, destinations=2)
 
 
-def find(busy=()):
+def find(busy=(), after=None):
     async def ask():
         async with await connections.connect() as connection:
-            return await claims.find_marks(connection, busy=busy)
+            return await claims.find_marks(connection, busy=busy, after=after)
 
     return asyncio.run(ask())
 
@@ -122,6 +123,32 @@ def test_the_marks_are_the_oldest_that_is_due(alice, sql):
     )  # what comes next is hidden by none
 
 
+def test_from_marks_on_it_goes_by_what_died_since_and_sees_what_they_saw(alice, pinned):
+    first, second = alice.destinations
+    fill(pinned, second, 2, due=-timedelta(minutes=1))
+    pinned.execute("DELETE FROM outbox WHERE due_at < clock_timestamp() - interval '2 minutes'")
+    marks = find()
+    assert touched(pinned, FIND, [None]) > 5 * A_CLAIM
+    assert touched(pinned, FIND, [marks.oldest]) < A_CLAIM
+    assert find(after=marks).oldest == marks.oldest
+    pinned.execute("DELETE FROM outbox WHERE due_at = (SELECT max(due_at) FROM outbox)")
+    fill(pinned, first, due=-timedelta(seconds=30))
+    later = find([second], after=marks)
+    assert later.oldest == marks.oldest
+    assert later.oldest_free > marks.oldest
+    whole = find([second])
+    assert (later.oldest, later.oldest_free) == (whole.oldest, whole.oldest_free)
+
+
+def test_what_marks_did_not_see_is_seen_by_the_next_reading_from_the_start(alice, sql):
+    first, _ = alice.destinations
+    people.events(alice, ["1"])
+    marks = find()
+    sql.execute("UPDATE outbox SET due_at = due_at - interval '1 hour' WHERE destination_id = %s", [first])
+    assert find(after=marks).oldest >= marks.oldest
+    assert find().oldest < marks.oldest
+
+
 # --- In a drain
 
 
@@ -137,7 +164,7 @@ def test_older_rows_of_a_destination_go_as_soon_as_it_has_room(sender, receiver,
     read = claims.find_marks
     while_busy = []
 
-    async def once_while_busy(connection, *, busy):
+    async def once_while_busy(connection, *, busy, after=None):
         if while_busy:
             await asyncio.sleep(60)
         while_busy.extend(busy)
