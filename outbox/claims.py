@@ -92,7 +92,7 @@ class Marks:
     a time that was to come; accepting, retrying, releasing and tending make a row due at their own now or
     later, and the marks are LATE_COMMIT below the reading's now. Only what takes longer than that to commit,
     or comes after the database's clock was set back, is below them, whichever drain wrote it: until the next
-    reading, a second in general.
+    reading from the start, a second later in general.
     """
 
     oldest: datetime

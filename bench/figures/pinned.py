@@ -133,13 +133,21 @@ def phase(run: Run, *, pin: bool) -> Phase:
         deployment.start_worker()
         with horizon(deployment) if pin else contextlib.nullcontext():
             with Watch(deployment, receiver=receiver.process.pid) as watch:
-                work = paced(deployment, account)
+                work = post(
+                    deployment, account, prefix="paced", connections=CONNECTIONS, seconds=SECONDS, rate=RATE
+                )
             latencies = seen(deployment, receiver, work)
             tables = look(run, deployment, pin=pin)
             accepts, deliveries = [], []
             for turn in range(TIMES):
                 deployment.stop_worker()
-                accepted = flooded(deployment, account, prefix=f"full-{turn}")
+                accepted = post(
+                    deployment,
+                    account,
+                    prefix=f"full-{turn}",
+                    connections=ACCEPT_CONNECTIONS,
+                    seconds=ACCEPT_SECONDS,
+                )
                 accepts.append(accepted.rate)
                 deliveries.append(drained(deployment, receiver, account, accepted, prefix=f"filled-{turn}"))
         for name, rates in ("accepts", accepts), ("deliveries", deliveries):
@@ -161,26 +169,23 @@ def horizon(deployment: Deployment) -> Iterator[None]:
         connection.rollback()
 
 
-def paced(deployment: Deployment, account: Account) -> Load:
+def post(
+    deployment: Deployment,
+    account: Account,
+    *,
+    prefix: str,
+    connections: int,
+    seconds: int,
+    rate: float | None = None,
+) -> Load:
     return load.wrk(
         deployment.url,
         token=account.token,
-        connections=CONNECTIONS,
-        seconds=SECONDS,
-        body_bytes=BODY_BYTES,
-        prefix="paced",
-        rate=RATE,
-    )
-
-
-def flooded(deployment: Deployment, account: Account, *, prefix: str) -> Load:
-    return load.wrk(
-        deployment.url,
-        token=account.token,
-        connections=ACCEPT_CONNECTIONS,
-        seconds=ACCEPT_SECONDS,
+        connections=connections,
+        seconds=seconds,
         body_bytes=BODY_BYTES,
         prefix=prefix,
+        rate=rate,
     )
 
 

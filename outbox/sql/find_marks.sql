@@ -2,8 +2,8 @@
 -- are passed over, at the oldest that is due of any other (`oldest_free`). With none it is now.
 --
 -- Under an old snapshot the entries of all that was sent since stay in the index, in front of the rows that live. This
--- walks them, once for many claims; `seconds` says how long it took. With `p_since`, an `oldest` of before, it goes on from
--- there: quickly, but what is older stays as unseen as it was. Suspects are left out: claims find them apart, and
+-- walks them, once for many claims; `seconds` says how long it took. With `p_since`, an `oldest` of before, it goes on
+-- from there: quickly, but what is older stays as unseen as it was. Suspects are left out: claims find them apart, and
 -- they may wait for long.
 CREATE FUNCTION pusher.find_marks(
     p_busy uuid[], p_since timestamptz, OUT oldest timestamptz, OUT oldest_free timestamptz, OUT seconds float8)
