@@ -2,18 +2,18 @@
 
 All that was updated or deleted since it began stays in tables and indexes. So the product works at a fixed
 rate for minutes, once without such a transaction and once with it, each time on a deployment of its own with
-one account (whose every event goes by the same row). Then its capacity is measured while the transaction is
-still open: accepts with no worker running, and the drain of a full outbox, each several times. The median
-counts: what lies 10 minutes apart differs by a tenth on a shared machine, with or without a transaction.
+one account (whose every event goes by the same row). Then the capacity of both is measured while the
+transaction is still open: accepts with no worker running, and the drain of a full outbox. They take turns,
+since what lies ten minutes apart differs by a tenth on a shared machine, with or without a transaction.
 
-BENCH_PINNED_SECONDS changes how long; the default is ten minutes each.
+BENCH_PINNED_SECONDS changes how long they work before; the default is ten minutes each.
 """
 
 import contextlib
 import os
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bench import filling, ledger, load, steady
@@ -31,11 +31,12 @@ RATE = 500
 CONNECTIONS = 16
 LAST_SECONDS = 60
 BODY_BYTES = 1024
-TIMES = 3
+TURNS = 10
 ACCEPT_SECONDS = 4
 ACCEPT_CONNECTIONS = 64
 FULL = 20_000
 PATIENCE_SECONDS = 300.0
+FLOOR = "without the transaction"
 
 HOT = (
     "outbox",
@@ -63,31 +64,46 @@ class Table(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """Rates are per second, latencies in ms from the 202 to the sighting, in the last minute."""
+class Worked:
+    """Latencies are in ms from the 202 to the sighting, in the last minute."""
 
-    accepts: float
-    deliveries: float
     latencies: dict[str, float]
     tables: list[Table]
     watch: Watch
 
 
+@dataclass(slots=True)
+class Side:
+    """A deployment with a long transaction or without, and what it did per second in its turns."""
+
+    name: str
+    deployment: Deployment
+    account: Account
+    receiver: Receiver
+    accepts: list[float] = field(default_factory=list)
+    deliveries: list[float] = field(default_factory=list)
+
+
 def measure(run: Run) -> None:
-    free, pinned = phase(run, pin=False), phase(run, pin=True)
-    floor_label = "without the transaction"
-    for name, value, floor in (
-        ("accepts", pinned.accepts, free.accepts),
-        ("deliveries", pinned.deliveries, free.deliveries),
-    ):
+    with contextlib.ExitStack() as stack:
+        sides = without, beside = [stack.enter_context(side(run, name)) for name in ("without", "with")]
+        free = work(run, without)
+        stack.enter_context(horizon(beside.deployment))
+        pinned = work(run, beside)
+        for turn in range(TURNS):
+            for one in sides if turn % 2 else reversed(sides):
+                take_turn(run, one, turn)
+    for name in "accepts", "deliveries":
+        rates, floors = getattr(beside, name), getattr(without, name)
         run.record(
             Figure(
                 key=f"pinned.rate.{name}",
                 label=f"{name}/s after {SECONDS} s at {RATE}/s with a long transaction",
-                value=value,
+                value=statistics.median(rates),
                 unit="1/s",
-                floor=floor,
-                floor_label=floor_label,
+                floor=statistics.median(floors),
+                floor_label=FLOOR,
+                more=turns(rates, "with") | turns(floors, "without"),
             )
         )
     run.record(
@@ -97,7 +113,7 @@ def measure(run: Run) -> None:
             value=pinned.latencies["p99"],
             unit="ms",
             floor=free.latencies["p99"],
-            floor_label=floor_label,
+            floor_label=FLOOR,
             percentiles=pinned.latencies,
             cpu=pinned.watch.per_event(RATE * SECONDS),
             memory=pinned.watch.memory,
@@ -113,7 +129,7 @@ def measure(run: Run) -> None:
             value=sum(table.dead for table in pinned.tables),
             unit="rows",
             floor=sum(table.dead for table in free.tables),
-            floor_label=floor_label,
+            floor_label=FLOOR,
             more=dict(sizes(pinned.tables)) | {f"{name}_without": n for name, n in sizes(free.tables)},
         )
     )
@@ -126,33 +142,33 @@ def sizes(tables: list[Table]) -> Iterator[tuple[str, float]]:
                 yield f"{table.name}.{name}", value
 
 
-def phase(run: Run, *, pin: bool) -> Phase:
+def turns(rates: list[float], which: str) -> dict[str, float]:
+    return {f"{which}.{number}": rate for number, rate in enumerate(rates, 1)}
+
+
+@contextlib.contextmanager
+def side(run: Run, name: str) -> Iterator[Side]:
     with Receiver() as receiver, Deployment(run) as deployment:
         deployment.start_web()
-        account = deployment.account(destinations=[f"{receiver.url}/"])
-        deployment.start_worker()
-        with horizon(deployment) if pin else contextlib.nullcontext():
-            with Watch(deployment, receiver=receiver.process.pid) as watch:
-                work = post(
-                    deployment, account, prefix="paced", connections=CONNECTIONS, seconds=SECONDS, rate=RATE
-                )
-            latencies = seen(deployment, receiver, work)
-            tables = look(run, deployment, pin=pin)
-            accepts, deliveries = [], []
-            for turn in range(TIMES):
-                deployment.stop_worker()
-                accepted = post(
-                    deployment,
-                    account,
-                    prefix=f"full-{turn}",
-                    connections=ACCEPT_CONNECTIONS,
-                    seconds=ACCEPT_SECONDS,
-                )
-                accepts.append(accepted.rate)
-                deliveries.append(drained(deployment, receiver, account, accepted, prefix=f"filled-{turn}"))
-        for name, rates in ("accepts", accepts), ("deliveries", deliveries):
-            run.say(f"    {name}/s: {', '.join(f'{rate:,.0f}' for rate in rates)}")
-        return Phase(statistics.median(accepts), statistics.median(deliveries), latencies, tables, watch)
+        yield Side(name, deployment, deployment.account(destinations=[f"{receiver.url}/"]), receiver)
+
+
+def work(run: Run, side: Side) -> Worked:
+    """At the fixed rate, to the end: then its worker is stopped, and the other one has the machine."""
+    side.deployment.start_worker()
+    with Watch(side.deployment, receiver=side.receiver.process.pid) as watch:
+        sent = post(side, prefix="paced", connections=CONNECTIONS, seconds=SECONDS, rate=RATE)
+    latencies = seen(side, sent)
+    tables = look(run, side)
+    side.deployment.stop_worker()
+    return Worked(latencies, tables, watch)
+
+
+def take_turn(run: Run, side: Side, turn: int) -> None:
+    accepted = post(side, prefix=f"full-{turn}", connections=ACCEPT_CONNECTIONS, seconds=ACCEPT_SECONDS)
+    side.accepts.append(accepted.rate)
+    side.deliveries.append(drained(side, accepted, prefix=f"filled-{turn}"))
+    run.say(f"    {side.name}: {side.accepts[-1]:,.0f} accepts/s, {side.deliveries[-1]:,.0f} deliveries/s")
 
 
 @contextlib.contextmanager
@@ -169,18 +185,10 @@ def horizon(deployment: Deployment) -> Iterator[None]:
         connection.rollback()
 
 
-def post(
-    deployment: Deployment,
-    account: Account,
-    *,
-    prefix: str,
-    connections: int,
-    seconds: int,
-    rate: float | None = None,
-) -> Load:
+def post(side: Side, *, prefix: str, connections: int, seconds: int, rate: float | None = None) -> Load:
     return load.wrk(
-        deployment.url,
-        token=account.token,
+        side.deployment.url,
+        token=side.account.token,
         connections=connections,
         seconds=seconds,
         body_bytes=BODY_BYTES,
@@ -189,38 +197,37 @@ def post(
     )
 
 
-def seen(deployment: Deployment, receiver: Receiver, work: Load) -> dict[str, float]:
+def seen(side: Side, sent: Load) -> dict[str, float]:
     """Everything has arrived; how long did it take towards the end?"""
-    deployment.wait_drained(timeout=PATIENCE_SECONDS)
-    sightings = receiver.sightings()
-    receiver.reset()
-    ledger.check(work.acknowledged, sightings, unanswered=work.unanswered)
-    since = work.acknowledged[-1].answered_ns - LAST_SECONDS * 1e9
-    moments = {one.event_id: one.answered_ns for one in work.acknowledged if one.answered_ns >= since}
+    side.deployment.wait_drained(timeout=PATIENCE_SECONDS)
+    sightings = side.receiver.sightings()
+    side.receiver.reset()
+    ledger.check(sent.acknowledged, sightings, unanswered=sent.unanswered)
+    since = sent.acknowledged[-1].answered_ns - LAST_SECONDS * 1e9
+    moments = {one.event_id: one.answered_ns for one in sent.acknowledged if one.answered_ns >= since}
     return ledger.percentiles(ledger.latencies_ms(moments, sightings))
 
 
-def look(run: Run, deployment: Deployment, *, pin: bool) -> list[Table]:
-    with deployment.sql() as connection:
+def look(run: Run, side: Side) -> list[Table]:
+    with side.deployment.sql() as connection:
         tables = [Table(*row) for row in connection.execute(TABLES, [list(HOT)]).fetchall()]
-    run.say(f"  after {SECONDS} s {'with' if pin else 'without'} a long transaction:")
+    run.say(f"  after {SECONDS} s {side.name} a long transaction:")
     for table in tables:
         megabytes = f"{table.table_bytes / 1e6:.1f} MB and {table.index_bytes / 1e6:.1f} MB of indexes"
         run.say(f"    {table.name}: {table.dead:,} dead rows, {megabytes}")
     return tables
 
 
-def drained(
-    deployment: Deployment, receiver: Receiver, account: Account, accepted: Load, *, prefix: str
-) -> float:
+def drained(side: Side, accepted: Load, *, prefix: str) -> float:
     """Deliveries per second from an outbox that was filled up while no worker ran."""
     missing = max(0, FULL - accepted.requests)
-    filled = filling.fill(deployment, [account], events=missing, prefix=prefix)
+    filled = filling.fill(side.deployment, [side.account], events=missing, prefix=prefix)
     expected = len(accepted.acknowledged) + filled.rows
-    deployment.start_worker()
-    receiver.wait_for(expected, timeout=PATIENCE_SECONDS)
-    deployment.wait_drained(timeout=PATIENCE_SECONDS)
-    sightings = receiver.sightings()
-    receiver.reset()
+    side.deployment.start_worker()
+    side.receiver.wait_for(expected, timeout=PATIENCE_SECONDS)
+    side.deployment.wait_drained(timeout=PATIENCE_SECONDS)
+    side.deployment.stop_worker()
+    sightings = side.receiver.sightings()
+    side.receiver.reset()
     ledger.check(accepted.acknowledged, sightings, unanswered=accepted.unanswered + filled.rows)
     return steady.rate([sighting.at_ns for sighting in sightings])
