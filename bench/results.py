@@ -32,7 +32,10 @@ HEADLINES = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One run, as its file has it. `failed` are the figures that could not be had, with the reason."""
+    """One run, as its file has it. `failed` are the figures that could not be had, with the reason.
+
+    `at_first` are those that missed a target and were measured once more, as they were before.
+    """
 
     mode: str
     date: str
@@ -46,6 +49,11 @@ class Result:
     only: Sequence[str] = ()
     took: Mapping[str, float] = field(default_factory=dict)  # seconds
     failed: Mapping[str, str] = field(default_factory=dict)
+    at_first: Sequence[Figure] = ()
+
+    @property
+    def missed_at_first(self) -> list[Verdict]:
+        return [verdict for verdict in judge(self.at_first, targets()) if verdict.is_missed]
 
     @property
     def is_good(self) -> bool:
@@ -61,6 +69,7 @@ class Result:
         file = folder / self.file_name
         told = asdict(self) | {
             "figures": [asdict(figure) | {"ratio": figure.ratio} for figure in self.figures],
+            "at_first": [asdict(figure) | {"ratio": figure.ratio} for figure in self.at_first],
             "verdicts": [asdict(verdict) | {"word": verdict.word} for verdict in self.verdicts],
         }
         file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -70,9 +79,12 @@ class Result:
 def load(file: Path) -> Result:
     """As it was measured; judged anew, since targets.toml may argue more by now."""
     told = orjson.loads(file.read_bytes())
-    figures = [Figure(**_without(figure, "ratio")) for figure in told["figures"]]
+    figures, at_first = (
+        [Figure(**_without(figure, "ratio")) for figure in told.get(name, ())]
+        for name in ("figures", "at_first")
+    )
     verdicts = judge(figures, targets(), complete=_is_complete(told["mode"], told["only"]))
-    return Result(**told | {"figures": figures, "verdicts": verdicts})
+    return Result(**told | {"figures": figures, "at_first": at_first, "verdicts": verdicts})
 
 
 def conclude(
@@ -98,6 +110,7 @@ def conclude(
         only=only,
         took=took,
         failed=failed,
+        at_first=run.at_first,
     )
 
 
@@ -158,6 +171,9 @@ def tables(result: Result) -> list[str]:
     everywhere = [verdict for verdict in result.verdicts if "*" in verdict.target.figure]
     if everywhere:
         found.append("\n".join(f"- {verdict}; the worst is {verdict.figure}" for verdict in everywhere))
+    if result.missed_at_first:
+        lines = [f"- {verdict}; of {verdict.figure}" for verdict in result.missed_at_first]
+        found.append("Measured once more at the end of the run, because at first:\n\n" + "\n".join(lines))
     argued = [verdict for verdict in result.verdicts if verdict.word == "argued"]
     if argued:
         found.append("Argued:\n\n" + "\n".join(f"- {one.target.text}: {one.target.argued}" for one in argued))

@@ -50,14 +50,15 @@ class Figure:
 
 
 class Run:
-    """Lives as long as the command. `figures` is what it measured; `checks` say whether to believe it;
-    `versions` are of what only a running program can tell.
+    """Lives as long as the command. `figures` is what it measured, `at_first` what was measured anew since;
+    `checks` say whether to believe it; `versions` are of what only a running program can tell.
     """
 
     def __init__(self, mode: Mode, *, scratch: Path | None = None, console: Console | None = None) -> None:
         self.mode = mode
         self.console = console or Console(highlight=False)
         self.figures: list[Figure] = []
+        self.at_first: list[Figure] = []
         self.checks: list[Callable[[], None]] = []
         self.versions: dict[str, str] = {}
         self._scratch = scratch
@@ -77,6 +78,12 @@ class Run:
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def set_aside(self, name: str) -> None:
+        """Make room for the figures of this name to be measured anew: what they were is kept, and told."""
+        mine = [figure for figure in self.figures if figure.key.partition(".")[0] == name]
+        self.figures = [figure for figure in self.figures if figure not in mine]
+        self.at_first += mine
 
     def record(self, figure: Figure) -> None:
         """Keep it and print it. Raises Wrong when what it was measured on isn't whole any more."""

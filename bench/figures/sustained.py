@@ -42,7 +42,7 @@ FLOOR_SECONDS = 3
 FIRST_RATE = 2000.0
 STEP = 500.0
 LESS = 0.9  # of a rate that was kept up in a step, but not for a minute
-TRIES = 3
+TRIES = 5
 
 DUE_SECONDS = 0.25
 UNPROJECTED_SECONDS = 1.0
@@ -189,7 +189,7 @@ def _keep(stage: "Stage", rate: float) -> Minute:
         if not (complaint := minute.trial.complaint()):
             return minute
         stage.run.say(f"  {number(rate)}/s for {stage.seconds} s: {complaint}")
-        rate *= LESS
+        rate = min(rate * LESS, minute.trial.rate)  # what it could accept is the most that it can keep up
     raise Wrong(f"nothing was kept up for {stage.seconds} s")
 
 
