@@ -77,7 +77,7 @@ def measure(mode: Mode, *, only: Sequence[str], folder: Path, scratch: Path) -> 
         for module in chosen:
             take(module)
         for module in chosen if mode != "quick" else ():
-            if module.NAME not in failed and _is_missed(run, module.NAME):
+            if module.NAME not in failed and _is_unexpected(run, module.NAME):
                 run.say(f"\nA target of {module.NAME} is missed. Once more, now that time has passed:")
                 run.set_aside(module.NAME)
                 take(module)
@@ -105,9 +105,9 @@ def _chosen(mode: Mode, only: Sequence[str]) -> list[Measuring]:
     return [module for module in modules if only or mode in module.MODES]
 
 
-def _is_missed(run: Run, name: str) -> bool:
+def _is_unexpected(run: Run, name: str) -> bool:
     verdicts = targets.judge(run.figures, targets.targets())
-    return any(verdict.is_missed and verdict.figure.partition(".")[0] == name for verdict in verdicts)
+    return any(verdict.is_unexpected and verdict.figure.partition(".")[0] == name for verdict in verdicts)
 
 
 def _warn(run: Run, load_before: float) -> None:

@@ -53,7 +53,7 @@ class Result:
 
     @property
     def missed_at_first(self) -> list[Verdict]:
-        return [verdict for verdict in judge(self.at_first, targets()) if verdict.is_missed]
+        return [verdict for verdict in judge(self.at_first, targets()) if verdict.is_unexpected]
 
     @property
     def is_good(self) -> bool:
@@ -176,7 +176,7 @@ def tables(result: Result) -> list[str]:
         found.append("Measured once more at the end of the run, because at first:\n\n" + "\n".join(lines))
     argued = [verdict for verdict in result.verdicts if verdict.word == "argued"]
     if argued:
-        found.append("Argued:\n\n" + "\n".join(f"- {one.target.text}: {one.target.argued}" for one in argued))
+        found.append("Argued:\n\n" + "\n".join(f"- {one.target.text}: {one.argument}" for one in argued))
     return found
 
 

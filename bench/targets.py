@@ -23,6 +23,7 @@ class Target:
     value: float
     of: str = "value"
     argued: str = ""
+    machine: float = 0.0
 
     def __str__(self) -> str:
         of = "" if self.of == "value" else f"{self.of} "
@@ -33,12 +34,14 @@ class Target:
 class Verdict:
     """What a target was compared with, and of which figure: the worst, where several were asked.
 
-    None where the figure doesn't have what the target names: that is a miss, or a typing error would be none.
+    `floor` is that figure's own. `measured` is None where the figure doesn't have what the target names: that
+    is a miss, or a typing error would be none.
     """
 
     target: Target
     figure: str
     measured: float | None
+    floor: float | None = None
 
     @property
     def is_met(self) -> bool:
@@ -46,15 +49,34 @@ class Verdict:
 
     @property
     def is_missed(self) -> bool:
-        """And nothing argues it. A figure that isn't there can't be argued."""
+        """And nothing argues it."""
+        return not self.is_met and not self.argument
+
+    @property
+    def is_unexpected(self) -> bool:
+        """Neither met nor argued before: at another time it may be otherwise."""
         return not self.is_met and not (self.target.argued and self.measured is not None)
+
+    @property
+    def argument(self) -> str:
+        """Why it may be missed. A figure that isn't there can't be argued."""
+        if self.measured is None:
+            return ""
+        if self.target.machine and self.floor and self.floor < self.target.machine:
+            share, asked = self.measured / self.floor, self.target.value / self.target.machine
+            if share >= asked:
+                return (
+                    f"It is asked of a machine that does {number(self.target.machine)} itself. This one did "
+                    f"{number(self.floor)} in the same run: {share:.3f} of it is kept, asked {asked:.3f}."
+                )
+        return self.target.argued
 
     @property
     def word(self) -> str:
         return "met" if self.is_met else "missed" if self.is_missed else "argued"
 
     def __str__(self) -> str:
-        reason = f" ({self.target.argued})" if self.word == "argued" else ""
+        reason = f" ({self.argument})" if self.word == "argued" else ""
         measured = "not measured" if self.measured is None else number(self.measured)
         return f"{self.word}: {self.target.text}: {measured}, asked {self.target}{reason}"
 
@@ -71,12 +93,13 @@ def judge(figures: Sequence[Figure], wanted: Sequence[Target], *, complete: bool
 
 def _judged(target: Target, figures: Sequence[Figure]) -> Verdict:
     named = [figure for figure in figures if fnmatchcase(figure.key, target.figure)]
-    found = [(value, one.key) for one in named if (value := measured(one, target.of)) is not None]
+    found = [(value, one.key, one.floor) for one in named if (value := measured(one, target.of)) is not None]
     if not found:
         is_misnamed = named and "*" not in target.figure  # a pattern's figures needn't have it
         return Verdict(target, figure=target.figure if is_misnamed else "", measured=None)
-    value, key = min(found) if target.op in {">=", ">"} else max(found)
-    return Verdict(target, figure=key, measured=value)
+    worst = min if target.op in {">=", ">"} else max
+    value, key, floor = worst(found, key=lambda one: one[0])
+    return Verdict(target, figure=key, measured=value, floor=floor)
 
 
 def measured(figure: Figure, of: str) -> float | None:

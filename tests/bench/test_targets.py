@@ -51,6 +51,27 @@ def test_a_miss_that_is_argued_is_none() -> None:
     assert "the disk takes 95" in str(verdict)
 
 
+@pytest.mark.parametrize(
+    ("value", "floor", "word"),
+    [
+        (100, 150, "met"),
+        (50, 100, "argued"),  # half of what the machine can do itself, as asked of one that does 200
+        (49, 100, "missed"),
+        (99, 200, "missed"),  # the machine is as fast as it should be
+        (99, 199, "missed"),  # less than half of it
+        (99, 190, "argued"),
+        (99, None, "missed"),
+    ],
+)
+def test_a_slower_machine_is_asked_for_the_same_share(value, floor, word) -> None:
+    target = Target("a target", "rate", ">=", 100, machine=200)
+
+    (verdict,) = judge([figure(value=value, floor=floor)], [target])
+
+    assert verdict.word == word
+    assert verdict.is_unexpected == (word != "met")
+
+
 def test_what_the_figure_does_not_have_is_not_argued_away() -> None:
     (verdict,) = judge([figure()], [Target("a target", "rate", "<", 1, of="p99", argued="because")])
 
