@@ -9,6 +9,7 @@ at work that have caught up with the history. Beside them wait
 - a hundred thousand of one destination that refuses every connection and rests, its circuit opened by itself.
   Before that, as information: how long they keep the others waiting that are all ready, and older, at first.
 
+Each has a deployment of its own, and they are measured by turns: a neighbour of the machine disturbs all.
 Every row is accepted (bench.filling). Those that wait until later were put off by an UPDATE of `due_at`, and
 PostgreSQL was told to VACUUM and ANALYZE, as autovacuum does within a minute on a system that grows to that.
 """
@@ -76,6 +77,7 @@ class Scene:
     receiver: Receiver
     sql: psycopg.Connection[Any]
     live: Sequence[Account]
+    drained: list[Drained] = field(default_factory=list)
     names: Iterator[str] = field(default_factory=lambda: map("backlog-{}".format, itertools.count(1)))
 
     def fill(self, accounts: Sequence[Account], events: int) -> Filled:
@@ -118,20 +120,38 @@ class Scene:
 
 
 def measure(run: Run) -> None:
-    with _scene(run) as scene:
-        waiting = [_account(scene, f"waiting-{number}") for number in range(WAITING_ACCOUNTS)]
-        scene.fill(waiting, FEW_EVENTS)
-        scene.put_off(waiting)
-        thousand = [scene.drain_live() for _ in range(TURNS)]
-        floor = statistics.median(one.rate for one in thousand)
-        run.record(_figure("thousand", "a thousand scheduled for later", thousand, None))
-        scene.fill(waiting, MANY_EVENTS)
-        scene.put_off(waiting)
-        million = [scene.drain_live() for _ in range(TURNS)]
-        run.record(_figure("million", "a million scheduled for later", million, floor))
-        _measure_due(run, scene, waiting, floor)
-    with _scene(run) as scene:
-        _measure_dead(run, scene, floor)
+    with _scene(run) as thousand, _scene(run) as million, _scene(run) as dead, _refusing() as url:
+        _let_wait(thousand, FEW_EVENTS)
+        waiting = _let_wait(million, MANY_EVENTS)
+        seconds = _let_die(dead, url)
+        for turn in range(TURNS):
+            for scene in (thousand, million, dead) if turn % 2 else (dead, million, thousand):
+                scene.drained.append(scene.drain_live())
+        floor = statistics.median(one.rate for one in thousand.drained)
+        run.record(_figure("thousand", "a thousand scheduled for later", thousand.drained, None))
+        run.record(_figure("million", "a million scheduled for later", million.drained, floor))
+        _measure_due(run, million, waiting, floor)
+        _measure_dead(run, dead, seconds, floor)
+
+
+def _let_wait(scene: Scene, events: int) -> Sequence[Account]:
+    waiting = [_account(scene, f"waiting-{number}") for number in range(WAITING_ACCOUNTS)]
+    scene.fill(waiting, events)
+    scene.put_off(waiting)
+    scene.tidy()
+    return waiting
+
+
+def _let_die(scene: Scene, url: str) -> float:
+    """Open the circuit of a destination with very many rows; how many seconds it kept the others waiting."""
+    dead = scene.deployment.account(destinations=[url])
+    scene.fill([dead], DEAD_EVENTS)
+    filled = scene.fill(scene.live, LIVE_EVENTS)
+    seconds = _seconds_to_a_tenth(scene, filled)
+    scene.wait(RESTS, dead.destinations, holds=True, what="the dead destination is still in the way")
+    scene.deployment.stop_worker()
+    scene.tidy()
+    return seconds
 
 
 def _measure_due(run: Run, scene: Scene, waiting: Sequence[Account], floor: float) -> None:
@@ -158,16 +178,8 @@ def _measure_due(run: Run, scene: Scene, waiting: Sequence[Account], floor: floa
     )
 
 
-def _measure_dead(run: Run, scene: Scene, floor: float) -> None:
-    with _refusing() as url:
-        dead = scene.deployment.account(destinations=[url])
-        scene.fill([dead], DEAD_EVENTS)
-        filled = scene.fill(scene.live, LIVE_EVENTS)
-        seconds = _seconds_to_a_tenth(scene, filled)
-        scene.wait(RESTS, dead.destinations, holds=True, what="the dead destination is still in the way")
-        scene.deployment.stop_worker()
-        rests = [scene.drain_live() for _ in range(TURNS)]
-        held = _value(scene.sql, "SELECT count(*) FROM outbox WHERE held")
+def _measure_dead(run: Run, scene: Scene, seconds: float, floor: float) -> None:
+    held = _value(scene.sql, "SELECT count(*) FROM outbox WHERE held")
     if held < DEAD_EVENTS - PROBES:
         raise Wrong(f"the dead destination held {held} of {DEAD_EVENTS} deliveries")
     label = f"a dead destination's {DEAD_EVENTS:,}"
@@ -179,7 +191,7 @@ def _measure_dead(run: Run, scene: Scene, floor: float) -> None:
             unit="s",
         )
     )
-    run.record(_figure("dead", f"{label}, its circuit open", rests, floor))
+    run.record(_figure("dead", f"{label}, its circuit open", scene.drained, floor))
 
 
 def _seconds_to_a_tenth(scene: Scene, filled: Filled) -> float:
