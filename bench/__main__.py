@@ -22,7 +22,7 @@ from typing import Any, Protocol, cast
 from rich.console import Console
 
 from bench import machine, results, targets
-from bench.run import MODES, Mode, Run
+from bench.run import MODES, Mode, Run, group
 
 FIGURES = ("accepts", "deliveries", "pickup", "sustained", "backlog", "history", "logs", "pinned")
 SCRATCH = machine.ROOT / ".data" / "bench"  # where the product keeps its own: a disk, which /tmp may not be
@@ -70,8 +70,9 @@ def measure(mode: Mode, *, only: Sequence[str], folder: Path, scratch: Path) -> 
             except Exception as error:  # noqa: BLE001 - it is told, written down, and the status is 1
                 failed[module.NAME] = f"{type(error).__name__}: {error}"
                 run.say("".join(traceback.format_exception(error)))
-            took[module.NAME] = round(took.get(module.NAME, 0) + time.monotonic() - since, 1)
-            run.say(f"  {time.monotonic() - since:.0f} s")
+            seconds = time.monotonic() - since
+            took[module.NAME] = round(took.get(module.NAME, 0) + seconds, 1)
+            run.say(f"  {seconds:.0f} s")
 
         chosen = _chosen(mode, only)
         for module in chosen:
@@ -107,7 +108,7 @@ def _chosen(mode: Mode, only: Sequence[str]) -> list[Measuring]:
 
 def _is_unexpected(run: Run, name: str) -> bool:
     verdicts = targets.judge(run.figures, targets.targets())
-    return any(verdict.is_unexpected and verdict.figure.partition(".")[0] == name for verdict in verdicts)
+    return any(verdict.is_unexpected and group(verdict.figure) == name for verdict in verdicts)
 
 
 def _warn(run: Run, load_before: float) -> None:

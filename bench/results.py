@@ -68,8 +68,8 @@ class Result:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / self.file_name
         told = asdict(self) | {
-            "figures": [asdict(figure) | {"ratio": figure.ratio} for figure in self.figures],
-            "at_first": [asdict(figure) | {"ratio": figure.ratio} for figure in self.at_first],
+            "figures": _told(self.figures),
+            "at_first": _told(self.at_first),
             "verdicts": [asdict(verdict) | {"word": verdict.word} for verdict in self.verdicts],
         }
         file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -79,10 +79,7 @@ class Result:
 def load(file: Path) -> Result:
     """As it was measured; judged anew, since targets.toml may argue more by now."""
     told = orjson.loads(file.read_bytes())
-    figures, at_first = (
-        [Figure(**_without(figure, "ratio")) for figure in told.get(name, ())]
-        for name in ("figures", "at_first")
-    )
+    figures, at_first = _heard(told["figures"]), _heard(told.get("at_first", ()))
     verdicts = judge(figures, targets(), complete=_is_complete(told["mode"], told["only"]))
     return Result(**told | {"figures": figures, "at_first": at_first, "verdicts": verdicts})
 
@@ -119,8 +116,12 @@ def _is_complete(mode: str, only: Sequence[str]) -> bool:
     return mode == "long" and not only
 
 
-def _without(told: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in told.items() if key != name}
+def _told(figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    return [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
+
+
+def _heard(told: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    return [Figure(**{key: value for key, value in one.items() if key != "ratio"}) for one in told]
 
 
 # --- the table ----------------------------------------------------------------------------------------------

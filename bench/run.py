@@ -81,7 +81,7 @@ class Run:
 
     def set_aside(self, name: str) -> None:
         """Make room for the figures of this name to be measured anew: what they were is kept, and told."""
-        mine = [figure for figure in self.figures if figure.key.partition(".")[0] == name]
+        mine = [figure for figure in self.figures if group(figure.key) == name]
         self.figures = [figure for figure in self.figures if figure not in mine]
         self.at_first += mine
 
@@ -93,6 +93,11 @@ class Run:
             raise ValueError(f"{figure.key} was recorded before")
         self.figures.append(figure)
         self.say(f"  {one_line(figure)}")
+
+
+def group(key: str) -> str:
+    """The name of the module in bench.figures that measures the figure of this key."""
+    return key.partition(".")[0]
 
 
 def one_line(figure: Figure) -> str:

@@ -124,9 +124,11 @@ def measure(run: Run) -> None:
         _let_wait(thousand, FEW_EVENTS)
         waiting = _let_wait(million, MANY_EVENTS)
         seconds = _let_die(dead, url)
-        for turn in range(TURNS):
-            for scene in (thousand, million, dead) if turn % 2 else (dead, million, thousand):
-                scene.drained.append(scene.drain_live())
+        scenes = (thousand, million, dead)
+        for scene in scenes:
+            scene.tidy()  # or autovacuum would do it in another's turn
+        for _, scene in steady.by_turns(scenes, TURNS):
+            scene.drained.append(scene.drain_live())
         floor = statistics.median(one.rate for one in thousand.drained)
         run.record(_figure("thousand", "a thousand scheduled for later", thousand.drained, None))
         run.record(_figure("million", "a million scheduled for later", million.drained, floor))
@@ -138,7 +140,6 @@ def _let_wait(scene: Scene, events: int) -> Sequence[Account]:
     waiting = [_account(scene, f"waiting-{number}") for number in range(WAITING_ACCOUNTS)]
     scene.fill(waiting, events)
     scene.put_off(waiting)
-    scene.tidy()
     return waiting
 
 
@@ -150,7 +151,6 @@ def _let_die(scene: Scene, url: str) -> float:
     seconds = _seconds_to_a_tenth(scene, filled)
     scene.wait(RESTS, dead.destinations, holds=True, what="the dead destination is still in the way")
     scene.deployment.stop_worker()
-    scene.tidy()
     return seconds
 
 

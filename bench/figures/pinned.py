@@ -90,11 +90,12 @@ def measure(run: Run) -> None:
         free = work(run, without)
         stack.enter_context(horizon(beside.deployment))
         pinned = work(run, beside)
-        for turn in range(TURNS):
-            for one in sides if turn % 2 else reversed(sides):
-                take_turn(run, one, turn)
-    for name in "accepts", "deliveries":
-        rates, floors = getattr(beside, name), getattr(without, name)
+        for turn, one in steady.by_turns(sides, TURNS):
+            take_turn(run, one, turn)
+    for name, rates, floors in (
+        ("accepts", beside.accepts, without.accepts),
+        ("deliveries", beside.deliveries, without.deliveries),
+    ):
         run.record(
             Figure(
                 key=f"pinned.rate.{name}",

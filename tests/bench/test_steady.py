@@ -26,3 +26,7 @@ def test_a_slow_beginning_and_a_slow_end_do_not_count() -> None:
 def test_too_little_makes_no_rate(moments) -> None:
     with pytest.raises(ValueError, match="make no rate"):
         steady.rate(moments)
+
+
+def test_by_turns_each_comes_equally_often_and_none_always_first() -> None:
+    assert list(steady.by_turns("ab", 3)) == [(0, "b"), (0, "a"), (1, "a"), (1, "b"), (2, "b"), (2, "a")]
