@@ -64,6 +64,11 @@ class Flights:
         """Destinations whose rows a claim should pass over: the claim brings as many of one as it finds."""
         return [destination for destination in self._by_destination if self.is_busy(destination)]
 
+    def in_the_way(self) -> list[UUID]:
+        """Those of the busy that others could have to wait behind: none while there is nobody else."""
+        busy = self.busy()
+        return busy if self._paces.known | self._by_destination.keys() > set(busy) else []
+
     def is_busy(self, destination: UUID) -> bool:
         held = self._by_destination[destination]
         if destination in self._queues:
@@ -153,6 +158,10 @@ class _Paces:
         self._before: Counter[UUID] = Counter()
         self._now: Counter[UUID] = Counter()
         self._until = clock.now() + PACE_SECONDS
+
+    @property
+    def known(self) -> set[UUID]:
+        return self._before.keys() | self._now.keys()
 
     def of(self, destination: UUID) -> int:
         return max(self._before[destination], self._now[destination])

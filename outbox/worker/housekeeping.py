@@ -22,19 +22,22 @@ SEAL_SECONDS = 0.15
 AT_ONCE_SECONDS = 0.05  # the job said that there is more
 BLOCK_AGE = timedelta(seconds=0.1)  # at least, from block to block, however many drains offer to seal
 FORGET_SECONDS = 5.0
+HELD_SHARE = 4  # an old snapshot keeps what was held and came back in their way, and they walk it each time
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """`work` answers whether there is more to do at once; `found` hears when it did something.
 
-    A job that found no more to do comes again after `rest` seconds at the earliest.
+    A job that found no more to do comes again after `rest` seconds at the earliest, and any after `share`
+    times what it took.
     """
 
     name: str
     work: Callable[[Connection], Awaitable[bool]]
     found: Callable[[], None] | None = None
     rest: float = 0.0
+    share: float = 0.0
 
 
 class Housekeeping:
@@ -58,6 +61,7 @@ class Housekeeping:
             await asyncio.sleep(random.uniform(0.8, 1.2) * pace)  # noqa: S311 - drains should not march in step
 
     async def _do(self, turn: "_Turn") -> bool:
+        began = clock.now()
         try:
             more = await self._line.run(turn.job.work)
         except Exception as error:  # noqa: BLE001 - no job may stop the others, nor the delivering
@@ -65,8 +69,8 @@ class Housekeeping:
             turn.not_before = clock.now() + turn.pause.next()
             return False
         turn.pause.reset()
-        if not more:
-            turn.not_before = clock.now() + turn.job.rest
+        ended = clock.now()
+        turn.not_before = ended + max(turn.job.share * (ended - began), 0.0 if more else turn.job.rest)
         if more and turn.job.found is not None:
             turn.job.found()
         return more
@@ -93,15 +97,16 @@ def projecting() -> list[Job]:
 
 
 def outbox(
-    *, busy: Callable[[], Sequence[UUID]], found: Callable[[], None], since: Callable[[], datetime | None]
+    *, in_the_way: Callable[[], Sequence[UUID]], found: Callable[[], None], since: Callable[[], datetime | None]
 ) -> list[Job]:
-    """`busy`: which destinations this drain's claims pass over; `found` wakes it: held rows came back.
+    """`in_the_way`: whose rows this drain's claims pass over to get to others'; `found` wakes it: held rows
+    came back.
 
     `since`: no ready row is older (see claims.Marks).
     """
 
     async def crowd(connection: Connection) -> bool:
-        passed_over = busy()
+        passed_over = in_the_way()
         return bool(passed_over) and await claims.crowd(connection, passed_over, since=since()) > 0
 
     after = claims.FROM_THE_START
@@ -123,8 +128,8 @@ def outbox(
         return more
 
     return [
-        Job("tending", tend, found),
-        Job("holding the excess", crowd),
+        Job("tending", tend, found, share=HELD_SHARE),
+        Job("holding the excess", crowd, share=HELD_SHARE),
         Job("purging", purge),
         Job("forgetting what was admitted", forget, rest=FORGET_SECONDS),
     ]

@@ -37,7 +37,7 @@ from outbox.worker.settler import Settler
 logger = logging.getLogger("outbox.worker")
 
 POLL_SECONDS = 1.0  # enough by itself, should every notification get lost
-MARKS_SHARE = 20  # so many times what reading the marks took goes by before the next reading
+MARKS_SHARE = 50  # so many times what reading the marks took goes by before the next reading
 MARKS_SECONDS = 10.0  # but no longer: until then they may hide what committed late (see claims.Marks)
 MARKS_STEP_SECONDS = 0.1  # between readings they follow the claims, from where they are
 MARKS_GRACE_SECONDS = 5.0  # a reading that is later than this has failed
@@ -140,7 +140,7 @@ class Drain:
 
     def _keep_house(self) -> list[Coroutine[Any, Any, None]]:
         outbox = housekeeping.outbox(
-            busy=self._flights.busy,
+            in_the_way=self._flights.in_the_way,
             found=self._woken.set,
             since=partial(self._since, frozenset()),
         )
@@ -238,11 +238,13 @@ class Drain:
         self._marks, self._marks_until = marks, until + MARKS_GRACE_SECONDS
         if before and marks.oldest_free < before.oldest_free:
             self._woken.set()  # there is what the last claims did not see
+        step = MARKS_STEP_SECONDS
         while (left := until - clock.now()) > 0:
             read_at = clock.now()
-            await asyncio.sleep(min(left, MARKS_STEP_SECONDS))
+            await asyncio.sleep(min(left, step))
             if self._brought_at > read_at:  # what was claimed is dead where it was
                 self._marks = await self._find_marks(after=self._marks)
+                step = max(MARKS_STEP_SECONDS, MARKS_SHARE * self._marks.seconds)
 
     async def _find_marks(self, *, after: Marks | None = None) -> Marks:
         return await self._lines["outbox"].run(
