@@ -213,3 +213,46 @@ def another_version(owner: stores.Connection) -> int:
 def rows(owner: stores.Connection, version: int, account: UUID) -> list[dict]:
     query = f"SELECT to_jsonb(l) - 'version' FROM delivery_log_v{version} l WHERE account_id = %s ORDER BY delivery_id"  # noqa: E501 - a number
     return [found for (found,) in owner.execute(query, [account])]
+
+
+MANY = 8_000
+RECEIVED = """
+INSERT INTO event (epoch, account_id, stream_id, version, type, data)
+SELECT 1, %(account)s, md5('event' || i)::uuid, 1, 'event.received',
+       jsonb_build_object('event_id', i::text, 'deliveries', jsonb_build_array(
+           jsonb_build_array(md5('delivery' || i)::uuid, %(destination)s::uuid)))
+  FROM generate_series(1, %(many)s) AS i
+"""
+SUCCEEDED = """
+INSERT INTO event (epoch, account_id, stream_id, version, type, data)
+SELECT 1, %(account)s, md5('delivery' || i)::uuid, 1, 'delivery.succeeded',
+       '{"attempt": 1, "reason": "delivered", "status": 204}'
+  FROM generate_series(1, %(many)s) AS i
+"""
+
+
+def test_a_burst_before_the_first_statistics_is_followed_at_once(database: Database):
+    """Planned from the events' side, each of them met each of the news: minutes for a first full outbox."""
+    owner = database.connect_owner()
+    values = {"account": stores.ACCOUNT, "destination": uuid4(), "many": MANY}
+    without_statistics(owner, "event")
+    owner.execute(RECEIVED, values)
+    logs.project(owner)
+    owner.execute(SUCCEEDED, values)
+    stores.seal_all(owner)
+    owner.execute("ANALYZE event_position")
+    owner.execute("SET statement_timeout = '4s'")  # it took minutes, and takes a moment
+    while stores.project(owner):
+        pass
+    written = owner.execute("SELECT status, count(*) FROM delivery_log_v1 GROUP BY status").fetchall()
+    assert written == [("success", MANY)]
+
+
+def without_statistics(owner: stores.Connection, table: str) -> None:
+    """As it is until autovacuum has come by."""
+    owner.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
+    owner.execute(
+        "SELECT pg_clear_attribute_stats(schemaname, tablename, attname, inherited) FROM pg_stats"
+        " WHERE tablename = %s",
+        [table],
+    )
