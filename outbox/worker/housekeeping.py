@@ -97,7 +97,10 @@ def projecting() -> list[Job]:
 
 
 def outbox(
-    *, in_the_way: Callable[[], Sequence[UUID]], found: Callable[[], None], since: Callable[[], datetime | None]
+    *,
+    in_the_way: Callable[[], Sequence[UUID]],
+    found: Callable[[], None],
+    since: Callable[[], datetime | None],
 ) -> list[Job]:
     """`in_the_way`: whose rows this drain's claims pass over to get to others'; `found` wakes it: held rows
     came back.

@@ -56,3 +56,31 @@ def test_one_that_comes_back_gets_more_each_time_up_to_its_cap() -> None:
     one, two = waves(True, number=1), waves(True, number=2)
     assert FIRST < one[0] < two[0]
     assert waves(True, number=6)[0] == 64
+
+
+def test_a_busy_destination_is_in_the_way_only_while_there_are_others() -> None:
+    async def main() -> None:
+        landing = asyncio.Event()
+
+        async def send(_lease: Lease) -> bool:
+            await landing.wait()
+            return True
+
+        flights = Flights(
+            rows=ROWS, size=1 << 20, per_destination=64, send=send, give_back=lambda _: None, landed=int
+        )
+        busy, other = uuid4(), uuid4()
+        for _ in range(FIRST):
+            flights.admit(lease(busy))
+        assert (flights.busy(), flights.in_the_way()) == ([busy], [])
+        flights.admit(lease(other))
+        assert (flights.busy(), flights.in_the_way()) == ([busy], [busy])
+        landing.set()
+        await flights.idle()
+        landing.clear()
+        for _ in range(8 * FIRST):
+            flights.admit(lease(busy))
+        assert (flights.busy(), flights.in_the_way()) == ([busy], [busy])  # the other was there a moment ago
+        await flights.abandon()
+
+    asyncio.run(main())
