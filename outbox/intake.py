@@ -34,7 +34,7 @@ BATCH_BYTES = 4 << 20
 PATIENCE_SECONDS = 2.0  # for the database, and for an account's gate
 STATEMENT_MS = 1_800
 BUSY_PAUSE_SECONDS = 0.004
-PACE_SECONDS = 0.012  # from call to call: each has a price of its own, so those who come together share it
+PACE_SECONDS = 0.02  # from call to call: each has a price of its own, so those who come together share it
 SALT_BYTES = 16
 ATTEMPTS_AT_CONFLICT = 4
 

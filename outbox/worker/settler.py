@@ -25,7 +25,7 @@ logger = logging.getLogger("outbox.worker")
 
 MOST = 500
 LINGER_SECONDS = 0.01
-LOAD_LINGER_SECONDS = 0.03
+LOAD_LINGER_SECONDS = 0.05
 FEW = 8
 
 
