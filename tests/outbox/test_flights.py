@@ -18,6 +18,12 @@ def lease(destination) -> Lease:
     return Lease(claim, clock.now(), clock.now() + 60, 0.0)
 
 
+def flights_of(send) -> Flights:
+    return Flights(
+        rows=ROWS, size=1 << 20, per_destination=64, send=send, give_back=lambda _: None, landed=int
+    )
+
+
 def waves(came_back: bool, *, number: int) -> tuple[int, int]:
     """Sends under way, and rows that nobody else can have, after so many waves of claims and landings."""
 
@@ -28,9 +34,7 @@ def waves(came_back: bool, *, number: int) -> tuple[int, int]:
             await landing.wait()
             return came_back
 
-        flights = Flights(
-            rows=ROWS, size=1 << 20, per_destination=64, send=send, give_back=lambda _: None, landed=int
-        )
+        flights = flights_of(send)
         for _ in range(number):
             for _ in range(ROWS):
                 flights.admit(lease(destination))
@@ -66,9 +70,7 @@ def test_a_busy_destination_is_in_the_way_only_while_there_are_others() -> None:
             await landing.wait()
             return True
 
-        flights = Flights(
-            rows=ROWS, size=1 << 20, per_destination=64, send=send, give_back=lambda _: None, landed=int
-        )
+        flights = flights_of(send)
         busy, other = uuid4(), uuid4()
         for _ in range(FIRST):
             flights.admit(lease(busy))
