@@ -61,10 +61,8 @@ def _logbook(stage: Stage, client: httpx.AsyncClient) -> Logbook:
 async def _feed(
     stage: Stage, items: Iterable[Event], client: httpx.AsyncClient, logbook: Logbook, story: Story
 ) -> None:
-    # One below the limit: the person at the second terminal is not to be told to wait.
-    pace = max(stage.rate_limit - 1, 1)
     async for happened in feeder.feed(
-        client, items, token=stage.token, per_second=pace, posting=story.posting
+        client, items, token=stage.token, per_second=stage.pace, posting=story.posting
     ):
         story.fed(happened)
         if isinstance(happened, Accepted):

@@ -44,7 +44,7 @@ def test_the_first_start_makes_everything_and_writes_it_down(tmp_path) -> None:
         "get": False,
         "moody": True,
     }
-    assert made.rate_limit == 5
+    assert made.pace == 2.5
 
 
 def test_the_next_start_finds_all_of_it_again_and_changes_nothing(tmp_path) -> None:
