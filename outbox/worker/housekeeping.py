@@ -62,8 +62,14 @@ class Housekeeping:
 
     async def _do(self, turn: "_Turn") -> bool:
         began = clock.now()
+
+        async def work(connection: Connection) -> bool:
+            nonlocal began
+            began = clock.now()  # not while others had the connection
+            return await turn.job.work(connection)
+
         try:
-            more = await self._line.run(turn.job.work)
+            more = await self._line.run(work)
         except Exception as error:  # noqa: BLE001 - no job may stop the others, nor the delivering
             self._faults.note(turn.job.name, error)
             turn.not_before = clock.now() + turn.pause.next()
