@@ -23,7 +23,7 @@ DECLARE
     v_slice int;
 BEGIN
     released := 0;
-    goes_on_after := v_nil;
+    goes_on_after := p_after;
     IF NOT pg_try_advisory_xact_lock(hashtext('pusher.tend')) THEN
         RETURN;
     END IF;

@@ -23,6 +23,7 @@ AT_ONCE_SECONDS = 0.05  # the job said that there is more
 BLOCK_AGE = timedelta(seconds=0.1)  # at least, from block to block, however many drains offer to seal
 FORGET_SECONDS = 5.0
 HELD_SHARE = 4  # an old snapshot keeps what was held and came back in their way, and they walk it each time
+MOST_REST_SECONDS = 5.0  # a database that stood still for a minute is not left alone for four
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Job:
     """`work` answers whether there is more to do at once; `found` hears when it did something.
 
     A job that found no more to do comes again after `rest` seconds at the earliest, and any after `share`
-    times what it took.
+    times what it took, or MOST_REST_SECONDS.
     """
 
     name: str
@@ -76,7 +77,8 @@ class Housekeeping:
             return False
         turn.pause.reset()
         ended = clock.now()
-        turn.not_before = ended + max(turn.job.share * (ended - began), 0.0 if more else turn.job.rest)
+        share = min(turn.job.share * (ended - began), MOST_REST_SECONDS)
+        turn.not_before = ended + max(share, 0.0 if more else turn.job.rest)
         if more and turn.job.found is not None:
             turn.job.found()
         return more

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.test import override_settings
@@ -327,6 +327,15 @@ def open_circuit(engine, sql, alice, waiting=4):
 
 def probe_is_due(sql):
     sql.execute("UPDATE lane SET probe_at = clock_timestamp() - interval '1 second'")
+
+
+def test_tending_keeps_its_place_while_another_tends(database, engine):
+    place = uuid4()
+    with database.connect(autocommit=False) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('pusher.tend'))")
+        assert claims.Tended(0, place) == engine.loop.run_until_complete(
+            claims.tend(engine.connection, after=place)
+        )
 
 
 @override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from outbox.lines import Connection, Line
-from outbox.worker import clock
+from outbox.worker import clock, housekeeping
 from outbox.worker.faults import Faults
 from outbox.worker.housekeeping import Housekeeping, Job
 
@@ -65,6 +65,11 @@ async def more(_: Connection) -> bool:
 def test_a_job_rests_for_its_share_of_the_time_that_it_took():
     assert len(begun(a_while, seconds=0.45, share=8)) == 1
     assert len(begun(a_while, seconds=0.45)) > 2
+
+
+def test_a_job_that_took_long_is_not_left_for_many_times_as_long(monkeypatch):
+    monkeypatch.setattr(housekeeping, "MOST_REST_SECONDS", 0.05)
+    assert len(begun(a_while, seconds=0.45, share=8)) > 1
 
 
 def test_a_job_that_waited_for_the_connection_does_not_rest_for_that():
