@@ -93,12 +93,16 @@ class Marks:
     later, and the marks are LATE_COMMIT below the reading's now. Only what takes longer than that to commit,
     or comes after the database's clock was set back, is below them, whichever drain wrote it: until the next
     reading from the start, a second later in general.
+
+    `newcomer`: the oldest of a destination not among `under_way`, if that was asked and there is one.
     """
 
     oldest: datetime
     oldest_free: datetime
     busy: frozenset[UUID]
     seconds: float
+    under_way: frozenset[UUID] = frozenset()
+    newcomer: datetime | None = None
 
     def since(self, passed_over: Collection[UUID]) -> datetime:
         """Where a claim begins: at `oldest` only if it looks at one that was busy: its rows may be older.
@@ -109,21 +113,33 @@ class Marks:
 
 
 async def find_marks(
-    connection: psycopg.AsyncConnection[Any], *, busy: Collection[UUID] = (), after: Marks | None = None
+    connection: psycopg.AsyncConnection[Any],
+    *,
+    busy: Collection[UUID] = (),
+    under_way: Collection[UUID] | None = None,
+    after: Marks | None = None,
 ) -> Marks:
     """Walks the dead head of the index, or only what died `after` a reading: see outbox/sql/find_marks.sql.
 
-    What that reading did not see, such a one doesn't see either.
+    What that reading did not see, such a one doesn't see either. With `under_way` (the busy among them) it
+    looks for a newcomer as well, behind all that waits for those.
     """
     cursor = await connection.execute(
-        "SELECT * FROM pusher.find_marks(%b, %s)",
-        [list(busy), after and after.oldest],
+        "SELECT * FROM pusher.find_marks(%b, %s::uuid[], %s)",
+        [list(busy), under_way if under_way is None else list(under_way), after and after.oldest],
         prepare=True,
         binary=True,
     )
     (row,) = await cursor.fetchall()
-    oldest, oldest_free, seconds = row
-    return Marks(oldest - LATE_COMMIT, oldest_free - LATE_COMMIT, frozenset(busy), seconds)
+    oldest, oldest_free, newcomer, seconds = row
+    return Marks(
+        oldest - LATE_COMMIT,
+        oldest_free - LATE_COMMIT,
+        frozenset(busy),
+        seconds,
+        frozenset(under_way or ()),
+        newcomer and newcomer - LATE_COMMIT,
+    )
 
 
 async def claim(

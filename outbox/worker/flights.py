@@ -64,16 +64,24 @@ class Flights:
         """Destinations whose rows a claim should pass over: the claim brings as many of one as it finds."""
         return [destination for destination in self._by_destination if self.is_busy(destination)]
 
+    def destinations(self) -> list[UUID]:
+        """All that are being sent to, the busy among them."""
+        return list(self._by_destination)
+
     def in_the_way(self) -> list[UUID]:
-        """Those of the busy that others could have to wait behind: none while there is nobody else."""
-        busy = self.busy()
-        return busy if self._paces.known | self._by_destination.keys() > set(busy) else []
+        """Those that others could have to wait behind: the busy, and one that has most of the room, however
+        quick it is. None while there is nobody else.
+        """
+        if len(self._paces.known | self._by_destination.keys()) == 1:
+            return []
+        return [one for one in self._by_destination if self.is_busy(one) or 2 * self._of(one) > self._rows]
 
     def is_busy(self, destination: UUID) -> bool:
-        held = self._by_destination[destination]
-        if destination in self._queues:
-            held += len(self._queues[destination])
-        return held > self._share(destination) // 2 + self._paces.of(destination) // CLAIMS_PER_PACE
+        share, pace = self._share(destination), self._paces.of(destination)
+        return self._of(destination) > share // 2 + pace // CLAIMS_PER_PACE
+
+    def _of(self, destination: UUID) -> int:
+        return self._by_destination[destination] + len(self._queues.get(destination, ()))
 
     def _share(self, destination: UUID) -> int:
         """How many at once: more with each that comes back; a few dead ones can't take all the room."""

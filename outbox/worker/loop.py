@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import enum
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
@@ -81,6 +81,7 @@ class Drain:
         self._settler = Settler(self._lines["settle"], self._faults, returned=self._woken.set)
         self._pulse = Pulse(self._lines["pulse"], slot=slot, owner=self._owner, wake=self._woken.set)
         self._marks: Marks | None = None
+        self._overlooked: Marks | None = None  # the reading that saw a newcomer behind all that claims bring
         self._marks_until = 0.0
         self._hungry = False  # the last claim left something behind
         self._suspects_at = 0.0
@@ -172,10 +173,13 @@ class Drain:
         began = clock.now()
         rows, size = self._flights.rows_free, self._flights.bytes_free
         self._passed_over = set(self._flights.busy())
-        batch = await self._claim(rows, size)
+        overlooked, self._overlooked = self._overlooked, None
+        if overlooked:
+            self._passed_over |= overlooked.under_way
+        batch = await self._claim(rows, size, overlooked.newcomer if overlooked else None)
         self._claim_at = self._suspects_at if self._more_suspects else clock.now() + POLL_SECONDS
         taken = sum(len(claim.body) for claim in batch.claims)
-        self._hungry = batch.more or 2 * taken > size
+        self._hungry = batch.more or 2 * taken > size or overlooked is not None
         if batch.claims:
             self._brought_at = began
             self._pace = PACE_SECONDS if len(batch.claims) <= FEW else LOAD_PACE_SECONDS
@@ -211,7 +215,7 @@ class Drain:
         rows, size = settings.DRAIN_CONCURRENCY, settings.DRAIN_BYTES
         return 2 * self._flights.rows_free >= rows and 2 * self._flights.bytes_free >= size
 
-    async def _claim(self, rows: int, size: int) -> Batch:
+    async def _claim(self, rows: int, size: int, newcomer: datetime | None) -> Batch:
         suspects = clock.now() >= self._suspects_at
         batch = await self._lines["claim"].run(
             partial(
@@ -219,25 +223,29 @@ class Drain:
                 rows=rows,
                 size=size,
                 busy=list(self._passed_over),
-                since=self._since(self._passed_over),
+                since=newcomer or self._since(self._passed_over),
                 suspects=suspects,
             )
         )
         if suspects:
             self._more_suspects = any(map(_is_suspect, batch.claims))
             self._suspects_at = clock.now() + POLL_SECONDS
-        elif not (batch.claims or batch.more) and self._more_suspects and self._suspect_was_quick():
-            self._suspects_at = min(self._suspects_at, clock.now())  # nothing else waits
+            return batch
+        something_waits = batch.claims or batch.more or newcomer
+        if self._more_suspects and self._suspect_was_quick() and not something_waits:
+            self._suspects_at = min(self._suspects_at, clock.now())
         return batch
 
     async def _follow_marks(self) -> None:
         """Beside the claims and not between them: what is waiting to be claimed waits for no reading."""
         before = self._marks
-        marks = await self._find_marks()
+        marks = await self._find_marks(under_way=self._flights.destinations())
         until = clock.now() + min(max(POLL_SECONDS, MARKS_SHARE * marks.seconds), MARKS_SECONDS)
         self._marks, self._marks_until = marks, until + MARKS_GRACE_SECONDS
         if before and marks.oldest_free < before.oldest_free:
             self._woken.set()  # there is what the last claims did not see
+        if self._hungry and marks.newcomer:
+            self._overlooked = marks  # a quick destination's pile may fill every claim until its end
         step = MARKS_STEP_SECONDS
         while (left := until - clock.now()) > 0:
             read_at = clock.now()
@@ -246,9 +254,11 @@ class Drain:
                 self._marks = await self._find_marks(after=self._marks)
                 step = max(MARKS_STEP_SECONDS, MARKS_SHARE * self._marks.seconds)
 
-    async def _find_marks(self, *, after: Marks | None = None) -> Marks:
+    async def _find_marks(
+        self, *, under_way: Collection[UUID] | None = None, after: Marks | None = None
+    ) -> Marks:
         return await self._lines["outbox"].run(
-            partial(claims.find_marks, busy=self._flights.busy(), after=after)
+            partial(claims.find_marks, busy=self._flights.busy(), under_way=under_way, after=after)
         )
 
     def _since(self, passed_over: AbstractSet[UUID]) -> datetime | None:
@@ -298,7 +308,10 @@ class Drain:
 
     def _give_back(self, lease: Lease) -> None:
         self._passed_over.add(lease.claim.destination_id)
-        self._settler.give_back(lease)
+        if self._sending.is_paused(lease.claim.destination_id):
+            self._settler.release(lease, held=True)  # or every claim would bring them again
+        else:
+            self._settler.give_back(lease)
 
     def _landed(self) -> None:
         gone_on = {one for one in self._passed_over if not self._flights.is_busy(one)}

@@ -62,6 +62,11 @@ class Sending:
         long_ago = clock.now() - settings.DELIVERY_TIMEOUT_MAX
         self._succeeded_at = {known: at for known, at in self._succeeded_at.items() if at > long_ago}
 
+    def is_paused(self, destination_id: UUID) -> bool:
+        """As far as the last reading tells."""
+        reading = self._readings.get(destination_id)
+        return bool(reading and (route := reading.found.get(destination_id)) and route.paused)
+
     async def send(self, lease: Lease) -> bool:
         """Whether the destination did anything within its deadline, were it to refuse.
 

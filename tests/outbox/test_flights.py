@@ -77,12 +77,40 @@ def test_a_busy_destination_is_in_the_way_only_while_there_are_others() -> None:
         assert (flights.busy(), flights.in_the_way()) == ([busy], [])
         flights.admit(lease(other))
         assert (flights.busy(), flights.in_the_way()) == ([busy], [busy])
+        for _ in range(FIRST):
+            flights.admit(lease(other))
+        assert flights.busy() == flights.in_the_way() == [busy, other]  # each is in the other's
         landing.set()
         await flights.idle()
         landing.clear()
         for _ in range(8 * FIRST):
             flights.admit(lease(busy))
         assert (flights.busy(), flights.in_the_way()) == ([busy], [busy])  # the other was there a moment ago
+        await flights.abandon()
+
+    asyncio.run(main())
+
+
+def test_one_that_has_most_of_the_room_is_in_the_way_of_others_however_quick_it_is() -> None:
+    async def main() -> None:
+        landing = asyncio.Event()
+
+        async def send(_lease: Lease) -> bool:
+            await landing.wait()
+            return True
+
+        flights = flights_of(send)
+        quick, other = uuid4(), uuid4()
+        landing.set()
+        for _ in range(20 * ROWS):
+            flights.admit(lease(quick))
+            await flights.idle()
+        landing.clear()
+        for _ in range(3 * ROWS // 4):
+            flights.admit(lease(quick))
+        assert (flights.busy(), flights.in_the_way()) == ([], [])
+        flights.admit(lease(other))
+        assert (flights.busy(), flights.in_the_way()) == ([], [quick])
         await flights.abandon()
 
     asyncio.run(main())

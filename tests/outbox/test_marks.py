@@ -22,7 +22,7 @@ SELECT account_id, gen_random_uuid(), event_id, %s, 1, 2, clock_timestamp() + %s
   FROM outbox, generate_series(1, %s) LIMIT %s
 """
 CLAIM = "SELECT * FROM pusher.claim(0::smallint, 10, 1000000, '1 minute', %b, %s, true)"
-FIND = "SELECT * FROM pusher.find_marks('{}', %s)"
+FIND = "SELECT * FROM pusher.find_marks('{}', NULL, %s)"
 TEND = "SELECT released FROM pusher.tend('00000000-0000-0000-0000-000000000000', 1000, '1 minute', %s)"
 CROWD = "SELECT pusher.crowd(%b, 1000, 5000, %s)"
 A_CLAIM = 40  # blocks, of which the empty one reads some
@@ -34,10 +34,10 @@ def alice(database):
     return people.account(limit=1000, destinations=2)
 
 
-def find(busy=(), after=None):
+def find(busy=(), after=None, under_way=None):
     async def ask():
         async with await connections.connect() as connection:
-            return await claims.find_marks(connection, busy=busy, after=after)
+            return await claims.find_marks(connection, busy=busy, under_way=under_way, after=after)
 
     return asyncio.run(ask())
 
@@ -123,6 +123,20 @@ def test_the_marks_are_the_oldest_that_is_due(alice, sql):
     )  # what comes next is hidden by none
 
 
+def test_a_newcomer_is_the_oldest_that_nothing_is_sent_to(alice, sql):
+    first, second = alice.destinations
+    assert find(under_way=[]).newcomer is None
+    people.events(alice, ["1"])
+    oldest = "SELECT min(due_at) FROM outbox WHERE destination_id = %s"
+    sql.execute("UPDATE outbox SET due_at = due_at - interval '1 hour' WHERE destination_id = %s", [first])
+    assert find().newcomer is None  # nobody asked
+    for busy in ([], [first]):
+        marks = find(busy, under_way=[first])
+        assert marks.newcomer == sql.execute(oldest, [second]).fetchone()[0] - claims.LATE_COMMIT
+    assert find(under_way=[]).newcomer == sql.execute(oldest, [first]).fetchone()[0] - claims.LATE_COMMIT
+    assert find(under_way=[first, second]).newcomer is None
+
+
 def test_from_marks_on_it_goes_by_what_died_since_and_sees_what_they_saw(alice, pinned):
     first, second = alice.destinations
     fill(pinned, second, 2, due=-timedelta(minutes=1))
@@ -164,7 +178,7 @@ def test_older_rows_of_a_destination_go_as_soon_as_it_has_room(sender, receiver,
     read = claims.find_marks
     while_busy = []
 
-    async def once_while_busy(connection, *, busy, after=None):
+    async def once_while_busy(connection, *, busy, under_way=None, after=None):
         if while_busy:
             await asyncio.sleep(60)
         while_busy.extend(busy)

@@ -249,6 +249,35 @@ def test_a_slow_destination_leaves_the_others_their_pace(alice, receiver, sql, s
 
 
 @pytest.mark.slow
+def test_a_newcomer_does_not_wait_for_the_pile_of_a_quick_destination(alice, receiver, sql, settings):
+    """Which is never busy, since all that a claim brings is soon under way; and there was nobody else."""
+    settings.DRAIN_CONCURRENCY = 8
+    receiver.on("/quick", Answer(delay=0.05))
+    alice.sends_to(receiver.url("/quick"))
+    alice.posts(*map(str, range(1000)))
+    newcomer = Alice()
+    newcomer.sends_to(receiver.url("/new"))
+    posting = threading.Timer(1.5, newcomer.posts, ["new"])
+    posting.start()
+    drain(4)
+    posting.join()
+    before_it = [one.path for one in receiver.seen].index("/new")
+    assert before_it < 8 / 0.05 * 3.5
+    assert len(receiver.at("/quick")) > before_it  # nor does the pile wait for more of the newcomer's
+    assert outbox(sql)
+
+
+@pytest.mark.slow
+def test_the_pile_of_a_paused_destination_is_put_aside_at_once(alice, receiver, sql):
+    alice.sends_to(receiver.url("/hook"))
+    alice.posts(*map(str, range(1000)))
+    sql.execute("UPDATE accounts_destination SET paused = true")
+    drain(1.5)
+    assert receiver.seen == ()
+    assert outbox(sql) == [(0, 0, True)] * 1000
+
+
+@pytest.mark.slow
 def test_what_waits_for_a_dead_destination_keeps_nobody_waiting(alice, receiver, sql, settings):
     settings.DRAIN_CONCURRENCY = 8
     settings.CIRCUIT_FAILURES_IN_A_ROW = 3
