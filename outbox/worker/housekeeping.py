@@ -62,23 +62,19 @@ class Housekeeping:
             await asyncio.sleep(random.uniform(0.8, 1.2) * pace)  # noqa: S311 - drains should not march in step
 
     async def _do(self, turn: "_Turn") -> bool:
-        began = clock.now()
-
-        async def work(connection: Connection) -> bool:
-            nonlocal began
+        async def timed(connection: Connection) -> tuple[bool, float]:
             began = clock.now()  # not while others had the connection
-            return await turn.job.work(connection)
+            return await turn.job.work(connection), clock.now() - began
 
         try:
-            more = await self._line.run(work)
+            more, took = await self._line.run(timed)
         except Exception as error:  # noqa: BLE001 - no job may stop the others, nor the delivering
             self._faults.note(turn.job.name, error)
             turn.not_before = clock.now() + turn.pause.next()
             return False
         turn.pause.reset()
-        ended = clock.now()
-        share = min(turn.job.share * (ended - began), MOST_REST_SECONDS)
-        turn.not_before = ended + max(share, 0.0 if more else turn.job.rest)
+        share = min(turn.job.share * took, MOST_REST_SECONDS)
+        turn.not_before = clock.now() + max(share, 0.0 if more else turn.job.rest)
         if more and turn.job.found is not None:
             turn.job.found()
         return more

@@ -227,12 +227,11 @@ class Drain:
                 suspects=suspects,
             )
         )
+        nothing_else_waits = not (batch.claims or batch.more or newcomer)
         if suspects:
             self._more_suspects = any(map(_is_suspect, batch.claims))
             self._suspects_at = clock.now() + POLL_SECONDS
-            return batch
-        something_waits = batch.claims or batch.more or newcomer
-        if self._more_suspects and self._suspect_was_quick() and not something_waits:
+        elif nothing_else_waits and self._more_suspects and self._suspect_was_quick():
             self._suspects_at = min(self._suspects_at, clock.now())
         return batch
 

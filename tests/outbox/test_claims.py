@@ -37,7 +37,10 @@ class Engine:
         return self.settle([settlement(claim, verdict, delay_ms, reason) for claim in taken])
 
     def tend(self):
-        return self.loop.run_until_complete(claims.tend(self.connection)).released
+        return self.tended().released
+
+    def tended(self, **options):
+        return self.loop.run_until_complete(claims.tend(self.connection, **options))
 
     def close(self):
         self.loop.run_until_complete(self.connection.close())
@@ -333,9 +336,7 @@ def test_tending_keeps_its_place_while_another_tends(database, engine):
     place = uuid4()
     with database.connect(autocommit=False) as other:
         other.execute("SELECT pg_advisory_xact_lock(hashtext('pusher.tend'))")
-        assert claims.Tended(0, place) == engine.loop.run_until_complete(
-            claims.tend(engine.connection, after=place)
-        )
+        assert engine.tended(after=place) == claims.Tended(0, place)
 
 
 @override_settings(CIRCUIT_FAILURES_IN_A_ROW=3)

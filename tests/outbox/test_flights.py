@@ -18,23 +18,26 @@ def lease(destination) -> Lease:
     return Lease(claim, clock.now(), clock.now() + 60, 0.0)
 
 
-def flights_of(send) -> Flights:
-    return Flights(
+def flights_that_land(came_back: bool = True) -> tuple[Flights, asyncio.Event]:
+    """Flights whose sends last until the event is set."""
+    landing = asyncio.Event()
+
+    async def send(_lease: Lease) -> bool:
+        await landing.wait()
+        return came_back
+
+    flights = Flights(
         rows=ROWS, size=1 << 20, per_destination=64, send=send, give_back=lambda _: None, landed=int
     )
+    return flights, landing
 
 
 def waves(came_back: bool, *, number: int) -> tuple[int, int]:
     """Sends under way, and rows that nobody else can have, after so many waves of claims and landings."""
 
     async def main() -> tuple[int, int]:
-        destination, landing = uuid4(), asyncio.Event()
-
-        async def send(_lease: Lease) -> bool:
-            await landing.wait()
-            return came_back
-
-        flights = flights_of(send)
+        destination = uuid4()
+        flights, landing = flights_that_land(came_back)
         for _ in range(number):
             for _ in range(ROWS):
                 flights.admit(lease(destination))
@@ -64,13 +67,7 @@ def test_one_that_comes_back_gets_more_each_time_up_to_its_cap() -> None:
 
 def test_a_busy_destination_is_in_the_way_only_while_there_are_others() -> None:
     async def main() -> None:
-        landing = asyncio.Event()
-
-        async def send(_lease: Lease) -> bool:
-            await landing.wait()
-            return True
-
-        flights = flights_of(send)
+        flights, landing = flights_that_land()
         busy, other = uuid4(), uuid4()
         for _ in range(FIRST):
             flights.admit(lease(busy))
@@ -93,13 +90,7 @@ def test_a_busy_destination_is_in_the_way_only_while_there_are_others() -> None:
 
 def test_one_that_has_most_of_the_room_is_in_the_way_of_others_however_quick_it_is() -> None:
     async def main() -> None:
-        landing = asyncio.Event()
-
-        async def send(_lease: Lease) -> bool:
-            await landing.wait()
-            return True
-
-        flights = flights_of(send)
+        flights, landing = flights_that_land()
         quick, other = uuid4(), uuid4()
         landing.set()
         for _ in range(20 * ROWS):
